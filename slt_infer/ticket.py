@@ -1,0 +1,301 @@
+"""The objects that the parts of the program exchange: the graph of a network, and a ticket in it.
+
+Everything here is plain data. `Network` is the graph with the shapes of its weight tensors; `Ticket` adds
+what makes it a strong lottery ticket: the random source, each layer's freeze thresholds, the mask of its free
+weights and its folded per-channel affine. docs/format.md gives every rule.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+from msgspec import Meta, Struct
+
+from slt_infer.errors import TicketError
+
+ROUNDS = {"philox4x32": (10, 7), "threefry4x32": (20, 13, 12)}
+BLOCK = 128  # positions per generator call; rows are padded to a multiple of it
+
+Size = Annotated[int, Meta(ge=1, le=2**20)]
+Window = Annotated[int, Meta(ge=1, le=64)]
+Padding = Annotated[int, Meta(ge=0, le=64)]
+Index = Annotated[int, Meta(ge=0, le=2**14)]
+Name = Annotated[str, Meta(max_length=256)]
+
+
+class _Node(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Reads earlier values of the graph: 0 is the image, node i makes value i + 1."""
+
+
+class Conv2d(_Node, tag="conv2d"):
+    value: Index
+    layer: Index
+    stride: Window = 1
+    padding: Padding = 0
+
+
+class Linear(_Node, tag="linear"):
+    value: Index
+    layer: Index
+
+
+class Relu(_Node, tag="relu"):
+    value: Index
+
+
+class Add(_Node, tag="add"):
+    left: Index
+    right: Index
+
+
+class MaxPool2d(_Node, tag="max_pool2d"):
+    value: Index
+    kernel: Window
+    stride: Window
+    padding: Padding = 0
+
+
+class AvgPool2d(_Node, tag="avg_pool2d"):
+    value: Index
+    kernel: Window
+    stride: Window
+    padding: Padding = 0
+
+
+class GlobalAvgPool2d(_Node, tag="global_avg_pool2d"):
+    value: Index
+
+
+class Flatten(_Node, tag="flatten"):
+    value: Index
+
+
+Node = Conv2d | Linear | Relu | Add | MaxPool2d | AvgPool2d | GlobalAvgPool2d | Flatten
+
+
+def inputs_of(node: Node) -> tuple[int, ...]:
+    """The values that a node reads."""
+    return (node.left, node.right) if isinstance(node, Add) else (node.value,)
+
+
+class LayerShape(Struct, frozen=True):
+    """One weight tensor: a matrix of `out` rows and `fan_in` columns (docs/format.md, section 2)."""
+
+    name: str
+    out: int
+    inputs: int  # input channels of one group
+    kernel: tuple[int, int] = (1, 1)
+    groups: int = 1
+    affine: bool = False  # a (batch norm) affine of its own per output channel follows
+
+    @property
+    def fan_in(self) -> int:
+        return self.inputs * self.kernel[0] * self.kernel[1]
+
+    @property
+    def weights(self) -> int:
+        return self.out * self.fan_in
+
+    @property
+    def row_positions(self) -> int:
+        """Positions of a row, padding included: a multiple of 128."""
+        return -(-self.fan_in // BLOCK) * BLOCK
+
+
+@dataclass(frozen=True)
+class Network:
+    """A graph: `input` is (channels, height, width); `nodes` may only read earlier values."""
+
+    name: str
+    input: tuple[int, int, int]
+    layers: tuple[LayerShape, ...]
+    nodes: tuple[Node, ...]
+
+    @property
+    def weights(self) -> int:
+        return sum(layer.weights for layer in self.layers)
+
+    @property
+    def classes(self) -> int:
+        return math.prod(self.shapes()[-1])
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shape of every value for one image: (C, H, W) or (features,). Value 0 is the image.
+
+        Raises TicketError (code `bad-graph`) where a node cannot read what it is given.
+        """
+        shapes: list[tuple[int, ...]] = [tuple(self.input)]
+        used = [0] * len(self.layers)
+        for number, node in enumerate(self.nodes):
+            where = f"node {number} ({node.__struct_config__.tag})"
+            for value in inputs_of(node):
+                if value > number:
+                    raise TicketError("bad-graph", f"reads value {value}, not made yet", where)
+            shape = _output_shape(node, shapes, self.layers, used, where)
+            if math.prod(shape) > 2**28:
+                raise TicketError("limit", f"gives {math.prod(shape)} elements, over 2^28", where)
+            shapes.append(shape)
+        for layer, uses in zip(self.layers, used, strict=True):
+            if uses != 1:
+                raise TicketError("bad-graph", f"used by {uses} nodes instead of one", f"layer {layer.name}")
+        if len(shapes) < 2 or len(shapes[-1]) != 1:
+            raise TicketError("bad-graph", "the last node must give one flat vector per image", "graph")
+        return shapes
+
+    def macs(self) -> list[int]:
+        """Multiply-accumulates of each layer for one image, were it dense."""
+        shapes, macs = self.shapes(), [0] * len(self.layers)
+        for node, shape in zip(self.nodes, shapes[1:], strict=True):
+            if isinstance(node, Conv2d):
+                macs[node.layer] = self.layers[node.layer].weights * shape[1] * shape[2]
+            elif isinstance(node, Linear):
+                macs[node.layer] = self.layers[node.layer].weights
+        return macs
+
+
+def _output_shape(
+    node: Node, shapes: list[tuple[int, ...]], layers: tuple[LayerShape, ...], used: list[int], where: str
+) -> tuple[int, ...]:
+    given = [shapes[value] for value in inputs_of(node)]
+    shape = given[0]
+
+    def refuse(message: str) -> TicketError:
+        return TicketError("bad-graph", message, where)
+
+    def layer_of(index: int) -> LayerShape:
+        if index >= len(layers):
+            raise refuse(f"names layer {index} of {len(layers)}")
+        used[index] += 1
+        return layers[index]
+
+    def windows(kernel: tuple[int, int], stride: int, padding: int) -> tuple[int, int]:
+        if len(shape) != 3:
+            raise refuse(f"wants an image, is given shape {shape}")
+        rows, columns = ((n + 2 * padding - k) // stride + 1 for n, k in zip(shape[1:], kernel, strict=True))
+        if rows < 1 or columns < 1:
+            raise refuse(f"kernel {kernel} does not fit into {shape[1]}x{shape[2]} with padding {padding}")
+        return rows, columns
+
+    if isinstance(node, Conv2d):
+        layer = layer_of(node.layer)
+        size = windows(layer.kernel, node.stride, node.padding)
+        if layer.inputs * layer.groups != shape[0]:
+            raise refuse(f"layer {layer.name} reads {layer.inputs * layer.groups} channels, is given {shape[0]}")
+        return (layer.out, *size)
+    if isinstance(node, Linear):
+        layer = layer_of(node.layer)
+        if layer.kernel != (1, 1) or layer.groups != 1 or shape != (layer.inputs,):
+            raise refuse(f"layer {layer.name} reads ({layer.inputs},) in one group, is given {shape}")
+        return (layer.out,)
+    if isinstance(node, Add):
+        if given[0] != given[1]:
+            raise refuse(f"cannot add {given[0]} and {given[1]}")
+        return shape
+    if isinstance(node, MaxPool2d | AvgPool2d):
+        if node.padding > node.kernel // 2:
+            raise refuse(f"padding {node.padding} is over half the kernel {node.kernel}")
+        return (shape[0], *windows((node.kernel, node.kernel), node.stride, node.padding))
+    if isinstance(node, GlobalAvgPool2d):
+        windows((1, 1), 1, 0)
+        return (shape[0],)
+    if isinstance(node, Flatten):
+        return (math.prod(shape),)
+    return shape
+
+
+class Source(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Where every random bit comes from (docs/format.md, section 1)."""
+
+    generator: Literal["philox4x32", "threefry4x32"] = "philox4x32"
+    rounds: int = 10
+    seed: Annotated[int, Meta(ge=0, le=2**64 - 1)] = 0
+
+    def check(self) -> None:
+        if self.rounds not in ROUNDS[self.generator]:
+            allowed = ", ".join(map(str, ROUNDS[self.generator]))
+            raise TicketError("bad-value", f"{self.generator} with {self.rounds} rounds; allowed: {allowed}", "source")
+
+
+class Freeze(Struct, frozen=True):
+    """Thresholds on a `bits`-bit number u per position: pruned if u < prune, locked if u >= 2^bits - lock."""
+
+    bits: int = 0
+    prune: int = 0
+    lock: int = 0
+
+
+class Preprocessing(Struct, frozen=True):
+    """How 8-bit images become the network's input: (v / 255 - mean) / std in float32, per channel."""
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: Literal["exact", "stretch", "crop"] = "exact"
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a ticket.
+
+    mask: uint32 words; bit (o mod 32) of word (o div 32) is the mask bit of free ordinal o; unused bits are 0.
+    affine: float32 [2, out], scales then shifts of the sum of +-1 weights, or None where shape.affine is False.
+    """
+
+    shape: LayerShape
+    id: int
+    freeze: Freeze
+    mask: np.ndarray
+    pruned: int
+    locked: int
+    free: int
+    kept: int  # locked + set mask bits
+    affine: np.ndarray | None = None
+
+    @property
+    def constant(self) -> np.float32:
+        """c of docs/format.md, section 2: the magnitude of every kept weight."""
+        shape = self.shape
+        return np.float32(math.sqrt(2.0 / shape.fan_in) / math.sqrt(self.kept / shape.weights))
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A strong lottery ticket: all that is needed to run the network it is."""
+
+    network: Network
+    source: Source
+    layers: tuple[Layer, ...]
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    provenance: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def weights(self) -> int:
+        return sum(layer.shape.weights for layer in self.layers)
+
+    @property
+    def free(self) -> int:
+        return sum(layer.free for layer in self.layers)
+
+    @property
+    def kept(self) -> int:
+        return sum(layer.kept for layer in self.layers)
+
+    @property
+    def density(self) -> float:
+        """Share of the weights that are kept; sparsity is 1 - density."""
+        return self.kept / self.weights
+
+
+def pack_bits(bits: np.ndarray) -> np.ndarray:
+    """Booleans [n] to uint32 words, bit o mod 32 of word o div 32."""
+    packed = np.packbits(np.asarray(bits, dtype=bool), bitorder="little")
+    return np.pad(packed, (0, -len(packed) % 4)).view("<u4").astype(np.uint32, copy=False)
+
+
+def unpack_bits(words: np.ndarray, count: int) -> np.ndarray:
+    """The inverse of pack_bits: booleans [count]."""
+    octets = np.ascontiguousarray(words, dtype="<u4").view(np.uint8)
+    return np.unpackbits(octets, bitorder="little", count=count).astype(bool)
