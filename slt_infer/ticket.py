@@ -237,10 +237,26 @@ class Preprocessing(Struct, frozen=True):
 
 
 @dataclass(frozen=True)
+class MaskCode:
+    """A layer's mask as it stands in the file (docs/format.md, section 4): tiles of `tile_rows` rows.
+
+    free and words: uint32 per tile (both empty for `const`); words has bit 31 set for a raw tile of a `static` layer.
+    """
+
+    mode: Literal["const", "raw", "static"]
+    density: int
+    tile_rows: int
+    free: np.ndarray
+    words: np.ndarray
+    payload: bytes
+
+
+@dataclass(frozen=True)
 class Layer:
-    """A layer of a ticket.
+    """A layer of a ticket; slt_infer.codec.coded_layer makes one from a mask.
 
     mask: uint32 words; bit (o mod 32) of word (o div 32) is the mask bit of free ordinal o; unused bits are 0.
+    code: the same mask, coded.
     affine: float32 [2, out], scales then shifts of the sum of +-1 weights, or None where shape.affine is False.
     """
 
@@ -248,6 +264,7 @@ class Layer:
     id: int
     freeze: Freeze
     mask: np.ndarray
+    code: MaskCode
     pruned: int
     locked: int
     free: int
