@@ -1,0 +1,183 @@
+"""What all commands share: `--json`, exit codes, refusals, progress, and the flags they have in common.
+
+A command is a typer function that returns the JSON object it answers with, wrapped by `command`:
+
+    @cli.command("slt-inspect", example="slt-inspect net.slt --json", show=table)
+    def main(file: cli.TicketFile, as_json: cli.Json = False) -> cli.Answer:
+        "Verifies a packed ticket and prints what is inside."
+        return describe(load(file))
+
+- stdout carries the answer alone: with `--json` one JSON object, else what `show` makes of that object.
+  Whatever else is printed meanwhile, by this program or a library, goes to stderr.
+- Exit codes: 0 success; 1 a refused input, `{"error": {"code", "message", "where"}}` with `--json`, else in
+  red on stderr; 2 bad usage; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Protocol
+
+import msgspec
+import numpy as np
+import typer
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from slt_infer.errors import SltError
+
+Answer = dict[str, Any]
+
+# Flags that several commands have. Their meaning is the same everywhere, so they are written once.
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
+TicketFile = Annotated[Path, typer.Argument(metavar="FILE", help="A packed ticket (.slt).")]
+Data = Annotated[
+    str, typer.Option("--data", metavar="NAME|PATH", help="Data set name, or a file or folder of images.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Folder that holds the data set.")
+]
+Arch = Annotated[
+    str, typer.Option("--arch", metavar="NAME", help="Network, such as conv4 or mlp-784-300-100-10.")
+]
+Sparsity = Annotated[
+    float, typer.Option("--sparsity", help="Share of all weights to remove.", min=0.0, max=1.0)
+]
+Prune = Annotated[float, typer.Option("--prune", help="Share of weights frozen as pruned.", min=0.0, max=1.0)]
+Lock = Annotated[float, typer.Option("--lock", help="Share of weights frozen as locked.", min=0.0, max=1.0)]
+Rule = Annotated[str, typer.Option("--rule", help="Layer ratios: uniform, erk or epl.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random bit.", min=0, max=2**64 - 1)]
+Generator = Annotated[
+    str, typer.Option("--generator", help="philox4x32 or threefry4x32, or either with -ROUNDS.")
+]
+InputSize = Annotated[str | None, typer.Option("--input", metavar="CxHxW", help="Shape of one input image.")]
+Classes = Annotated[int | None, typer.Option("--classes", help="Number of classes.", min=1)]
+Threads = Annotated[int, typer.Option("--threads", help="CPU threads.", min=1)]
+
+
+class Main(Protocol):
+    """What `[project.scripts]` names: runs the command and exits. `app` is its typer application."""
+
+    app: typer.Typer
+
+    def __call__(self, arguments: list[str] | None = None) -> NoReturn: ...
+
+
+def command(
+    name: str, *, example: str, show: Callable[[Answer], RenderableType | None]
+) -> Callable[[Callable[..., Answer]], Main]:
+    """Makes a command of a function that returns the JSON object it answers with.
+
+    The function takes typer parameters, among them `as_json: cli.Json = False`; its docstring is the help
+    text and `example` closes it. `show` turns the answer into what a person reads (None: nothing).
+    """
+
+    def decorate(function: Callable[..., Answer]) -> Main:
+        @functools.wraps(function)
+        def run(**values: Any) -> None:
+            _answer(lambda: function(**values), show, bool(values.get("as_json")))
+
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command(
+            name, epilog=f"Example:  {example}", context_settings={"help_option_names": ["-h", "--help"]}
+        )(run)
+
+        def main(arguments: list[str] | None = None) -> NoReturn:
+            app(arguments, prog_name=name)
+            raise SystemExit(0)
+
+        main.app = app  # type: ignore[attr-defined]
+        functools.update_wrapper(main, function, assigned=("__module__", "__doc__"))
+        return main  # type: ignore[return-value]
+
+    return decorate
+
+
+def _answer(
+    call: Callable[[], Answer], show: Callable[[Answer], RenderableType | None], as_json: bool
+) -> None:
+    stdout = sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            answer = call()
+            shown = None if as_json else show(answer)
+    except BrokenPipeError:
+        raise
+    except (SltError, OSError) as error:
+        refusal = error if isinstance(error, SltError) else _refusal(error)
+        if as_json:
+            error_object = {"code": refusal.code, "message": _message(refusal), "where": refusal.where}
+            stdout.write(to_json({"error": error_object}))
+        else:
+            Console(stderr=True, soft_wrap=True).print(Text(f"Error: {refusal}", style="bold red"))
+        raise typer.Exit(1) from None
+    if as_json:
+        stdout.write(to_json(answer))
+    elif shown is not None:
+        Console(file=stdout).print(shown)
+
+
+def _refusal(error: OSError) -> SltError:
+    """A file that is not there, not readable, or a full disk, as the user's refusal."""
+    return SltError("file", error.strerror or str(error), str(error.filename or ""))
+
+
+def _message(refusal: SltError) -> str:
+    return str(refusal).removeprefix(f"{refusal.where}: ") if refusal.where else str(refusal)
+
+
+def to_json(value: Any) -> str:
+    """One line of JSON. NumPy numbers and arrays and paths are taken; NaN and infinity become null."""
+    return msgspec.json.encode(value, enc_hook=_plain).decode() + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} has no JSON form")
+
+
+def note(text: str) -> None:
+    """A line for a person, on stderr."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(text))
+
+
+@contextlib.contextmanager
+def progress(fields: str = "") -> Iterator[Progress]:
+    """A progress bar with elapsed and remaining time on stderr; nothing where stderr is no terminal.
+
+    `fields` is a template over the task's fields, such as "{task.fields[rate]:.0f} images/s".
+    """
+    console = Console(stderr=True)
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    columns += [TimeRemainingColumn()] + ([TextColumn(fields)] if fields else [])
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        yield bar
+
+
+def usage(message: str) -> NoReturn:
+    """Ends the command as bad usage (exit code 2)."""
+    raise typer.BadParameter(message)
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """The (channels, height, width) of a `--input CxHxW`."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        usage(f"--input wants CxHxW, such as 3x32x32, not {text!r}")
+    channels, height, width = map(int, parts)
+    return channels, height, width
