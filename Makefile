@@ -1,0 +1,88 @@
+# make demo   search, pack and run a small ticket        make test   the whole test-suite, ruff and mypy
+# make bench  the benchmarks                             make native  the C++ tests: sanitizers, aarch64 in qemu
+# make wheel-test  the built wheel, elsewhere            make clean   removes all but the environment
+#
+# PYTHON names the interpreter (3.11 or later); PIP_ARGS goes to every pip install, for instance
+# PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for torch without its 2 GB of CUDA libraries.
+
+PYTHON ?= python3
+PIP_ARGS ?=
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+SOURCES := setup.py $(wildcard csrc/*.* csrc/*/*.*)
+
+.PHONY: demo test lint bench native wheel-test clean
+
+# The environment. A stamp in it is newer than what it was made from, so nothing is done twice.
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.tools: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the build tools into $(VENV)"
+	@mkdir -p build
+	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" > build/requires.txt
+	$(PIP) pip wheel -r build/requires.txt
+	@touch $@
+
+# --no-build-isolation: the compiled objects in build/ stay valid from one build to the next.
+$(VENV)/.search: $(VENV)/.tools $(SOURCES)
+	@echo "Building slt-infer and installing what search needs (torch: minutes the first time)"
+	$(PIP) --no-build-isolation -e '.[search]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.search
+	@echo "Installing what the tests need"
+	$(PIP) --no-build-isolation -e '.[search,gpu,plot,test,bench,dev]'
+	@touch $@
+
+# demo/ keeps the run and the packed file, to look at.
+DEMO := demo/digits
+demo: $(VENV)/.search
+	@rm -rf $(DEMO) && mkdir -p demo
+	@echo; echo "1. Search a ticket in a random network: scikit-learn's digits, half of the weights removed"
+	$(BIN)/slt-train --arch mlp-64-300-100-10 --data digits --sparsity 0.5 --prune 0.25 --lock 0.25 \
+	    --epochs 30 --threads $(JOBS) --out $(DEMO)
+	@echo; echo "2. Pack it: a seed, the coded mask, a scale and a shift per neuron; no weights"
+	$(BIN)/slt-export $(DEMO) -o $(DEMO).slt
+	@echo; echo "3. Run the packed file: weights are made anew from the seed, products are additions"
+	$(BIN)/slt-run $(DEMO).slt --data digits
+	@echo; echo "4. Check it"
+	$(BIN)/slt-inspect $(DEMO).slt
+
+# One thread per process: the tests themselves run in parallel.
+test: export OMP_NUM_THREADS = 1
+test: $(VENV)/.test lint
+	$(BIN)/python -m pytest -n $(JOBS) -q
+
+# mypy reads the packages as they are installed: kernels/ and tools/ inside slt_infer.
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	@rm -rf build/typing && mkdir -p build/typing/slt_infer
+	@cd build/typing/slt_infer && ln -s ../../../slt_infer/* ../../../kernels ../../../tools .
+	cd build/typing && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p slt_infer
+
+bench: $(VENV)/.test
+	@mkdir -p build
+	$(BIN)/python -m pytest benchmarks --benchmark-json=build/benchmarks.json
+
+# The wheel in an environment of its own with the core dependencies alone, from a folder without the sources.
+WHEEL_TESTS := $(addprefix $(CURDIR)/tests/,data random format codec runtime models)
+wheel-test: export OMP_NUM_THREADS = 1
+wheel-test: $(VENV)/.tools
+	@rm -rf build/wheel && mkdir -p build/wheel/elsewhere
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+	    "$$(echo build/wheel/*.whl)" pytest hypothesis
+	cd build/wheel/elsewhere && ../venv/bin/python -c \
+	    "import slt_infer, sys; assert slt_infer.__file__.startswith(sys.prefix), slt_infer.__file__"
+	cd build/wheel/elsewhere && ../venv/bin/slt-inspect --help > /dev/null && ../venv/bin/slt-run --help > /dev/null
+	cd build/wheel/elsewhere && ../venv/bin/python -m pytest -q -p no:cacheprovider $(wildcard $(WHEEL_TESTS))
+
+clean:
+	rm -rf build dist demo *.egg-info slt_infer/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -f $(VENV)/.tools $(VENV)/.search $(VENV)/.test
