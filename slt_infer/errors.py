@@ -20,9 +20,7 @@ class TicketError(SltError):
     `segment` names the part of the file, `offset` is the byte at which the fault was seen.
     """
 
-    def __init__(
-        self, code: str, message: str, segment: str = "", offset: int | None = None
-    ) -> None:
+    def __init__(self, code: str, message: str, segment: str = "", offset: int | None = None) -> None:
         self.segment, self.offset = segment, offset
         where = segment if offset is None else f"{segment} at byte {offset}"
         super().__init__(code, message, where)

@@ -25,11 +25,15 @@ def check(sparsity: float, prune: float, lock: float) -> None:
         raise RatioError("bad-ratio", "a sparsity of 1 keeps no weight", "sparsity")
     if prune > sparsity:
         raise RatioError(
-            "bad-ratio", f"prune {prune} is over sparsity {sparsity}: more would be pruned than removed", "prune"
+            "bad-ratio",
+            f"prune {prune} is over sparsity {sparsity}: more would be pruned than removed",
+            "prune",
         )
     if lock > 1 - sparsity + 1e-12:
         raise RatioError(
-            "bad-ratio", f"lock {lock} is over the density {1 - sparsity:g}: more would be locked than kept", "lock"
+            "bad-ratio",
+            f"lock {lock} is over the density {1 - sparsity:g}: more would be locked than kept",
+            "lock",
         )
 
 
@@ -90,7 +94,9 @@ def thresholds(
     Raises RatioError for ratios outside [0, 1] or over 1 together.
     """
     if not (0 <= prune <= 1 and 0 <= lock <= 1 and prune + lock <= 1 + 1e-12):
-        raise RatioError("bad-ratio", f"prune {prune} and lock {lock}: each in [0, 1], at most 1 together", "prune")
+        raise RatioError(
+            "bad-ratio", f"prune {prune} and lock {lock}: each in [0, 1], at most 1 together", "prune"
+        )
     if not 1 <= bits <= 16:
         raise RatioError("bad-bits", f"{bits} freeze planes; 1 to 16 are possible", "bits")
     unpruned = densities(shapes, 1 - prune, rule)

@@ -74,7 +74,13 @@ def threefry4x32(counters: np.ndarray, key: tuple[int, int, int, int], rounds: i
 
 
 def words(
-    source: Source, stream: int, layer: int, plane: int, blocks: int, first_block: int = 0, generation: int = 0
+    source: Source,
+    stream: int,
+    layer: int,
+    plane: int,
+    blocks: int,
+    first_block: int = 0,
+    generation: int = 0,
 ) -> np.ndarray:
     """Output words uint32 [blocks, 4] of consecutive counters."""
     counters = np.empty((blocks, 4), dtype=np.uint32)
@@ -216,14 +222,14 @@ def read(data: bytes) -> dict:
     def aligned(offset: int, to: int) -> int:
         return -(-offset // to) * to
 
-    tiles = [0 if layer[11 + 1] == "const" else -(-layer[2] // layer[14]) for layer in layers]
+    tiles = [0 if layer[11] == "const" else -(-layer[2] // layer[13]) for layer in layers]
     index = aligned(32 + header_bytes, 8)
     entries = [struct.unpack_from("<III", data, index + 12 * i) for i in range(sum(tiles))]
     end = index + 12 * len(entries)
     assert struct.unpack_from("<I", data, end)[0] == (crc32c(data[index:end]) if entries else 0)
     at, masks, affines = aligned(end + 4, 8), [], []
     for layer, count in zip(layers, tiles, strict=True):
-        mode, density = layer[12:14]
+        mode, density = layer[11:13]
         bits: list[int] = []
         for free, tagged, crc in entries[:count]:
             size = 2 * (tagged % 2**31)
@@ -239,7 +245,7 @@ def read(data: bytes) -> dict:
         masks.append(density if mode == "const" else bits)
     for layer in layers:
         size = 8 * layer[2]
-        if layer[15]:
+        if layer[14]:
             assert struct.unpack_from("<I", data, at + size)[0] == crc32c(data[at : at + size])
             affines.append(np.frombuffer(data, "<f4", 2 * layer[2], at).reshape(2, layer[2]))
             at = aligned(at + size + 4, 8)
@@ -261,14 +267,18 @@ def read(data: bytes) -> dict:
 # -- docs/numerics.md: the operators in f32 ---------------------------------------------------------------------------
 
 
-def columns(x: np.ndarray, kernel: tuple[int, int], stride: int, padding: int, fill: float = 0.0) -> np.ndarray:
+def columns(
+    x: np.ndarray, kernel: tuple[int, int], stride: int, padding: int, fill: float = 0.0
+) -> np.ndarray:
     """Windows of images: [N, C, H, W] to [N, kernel rows, kernel columns, C, rows, columns]."""
     x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)), constant_values=fill)
     windows = np.lib.stride_tricks.sliding_window_view(x, kernel, axis=(2, 3))[:, :, ::stride, ::stride]
     return windows.transpose(0, 4, 5, 1, 2, 3)
 
 
-def conv2d_sums(x: np.ndarray, keep: np.ndarray, minus: np.ndarray, layer: LayerShape, node: Conv2d) -> np.ndarray:
+def conv2d_sums(
+    x: np.ndarray, keep: np.ndarray, minus: np.ndarray, layer: LayerShape, node: Conv2d
+) -> np.ndarray:
     """Sums with weights +-1: x [N, C, H, W] float32, keep and minus [out, K], to [N, out, rows, columns]."""
     window = columns(x, layer.kernel, node.stride, node.padding)
     n, (rows, cols) = x.shape[0], window.shape[4:]

@@ -183,7 +183,9 @@ def _output_shape(
         layer = layer_of(node.layer)
         size = windows(layer.kernel, node.stride, node.padding)
         if layer.inputs * layer.groups != shape[0]:
-            raise refuse(f"layer {layer.name} reads {layer.inputs * layer.groups} channels, is given {shape[0]}")
+            raise refuse(
+                f"layer {layer.name} reads {layer.inputs * layer.groups} channels, is given {shape[0]}"
+            )
         return (layer.out, *size)
     if isinstance(node, Linear):
         layer = layer_of(node.layer)
@@ -213,10 +215,25 @@ class Source(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     rounds: int = 10
     seed: Annotated[int, Meta(ge=0, le=2**64 - 1)] = 0
 
+    @classmethod
+    def named(cls, generator: str, seed: int) -> Source:
+        """From a name with or without rounds, `philox4x32` or `threefry4x32-13`; TicketError for any other."""
+        name, _, rounds = generator.partition("-")
+        known = [f"{name}-{r}" for name, allowed in ROUNDS.items() for r in allowed]
+        if name not in ROUNDS or f"{name}-{rounds or ROUNDS[name][0]}" not in known:
+            raise TicketError(
+                "bad-value", f"unknown generator {generator!r}; known: {', '.join(known)}", "generator"
+            )
+        if not 0 <= seed < 2**64:
+            raise TicketError("bad-value", f"seed {seed} is not in [0, 2^64)", "seed")
+        return cls(name, int(rounds or ROUNDS[name][0]), seed)  # type: ignore[arg-type]
+
     def check(self) -> None:
         if self.rounds not in ROUNDS[self.generator]:
             allowed = ", ".join(map(str, ROUNDS[self.generator]))
-            raise TicketError("bad-value", f"{self.generator} with {self.rounds} rounds; allowed: {allowed}", "source")
+            raise TicketError(
+                "bad-value", f"{self.generator} with {self.rounds} rounds; allowed: {allowed}", "source"
+            )
 
 
 class Freeze(Struct, frozen=True):

@@ -1,0 +1,165 @@
+"""One layer's mask: which coder is cheapest, its tiles, and the way back."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from slt_infer import _core
+from slt_infer.errors import TicketError
+from slt_infer.ticket import Freeze, Layer, LayerShape, MaskCode, Source
+
+RAW_TILE = 1 << 31  # in an index entry's words: this tile of a static layer is raw
+INDEX_ENTRY = 12  # bytes
+TILE_POSITIONS = 2**18  # a tile's planes then take 32 KiB each, what a first-level cache holds
+
+
+def core_layer(
+    source: Source,
+    shape: LayerShape,
+    layer_id: int,
+    freeze: Freeze,
+    code: MaskCode,
+    memory: _core.WeightMemory | None = None,
+) -> _core.LayerCode:
+    """The C++ object that regenerates this layer's rows; its memory is counted by `memory`.
+
+    Raises TicketError if the code's sizes do not fit together.
+    """
+    try:
+        return _core.LayerCode(
+            generator=source.generator,
+            rounds=source.rounds,
+            seed=source.seed,
+            id=layer_id,
+            out=shape.out,
+            fan_in=shape.fan_in,
+            bits=freeze.bits,
+            prune=freeze.prune,
+            lock=freeze.lock,
+            mode=code.mode,
+            density=code.density,
+            tile_rows=code.tile_rows,
+            free=code.free,
+            words=code.words,
+            payload=code.payload,
+            memory=memory or _core.WeightMemory(),
+        )
+    except ValueError as error:
+        raise TicketError("bad-mask", str(error), f"mask of layer {shape.name}") from error
+
+
+def _const(shape: LayerShape, density: int) -> MaskCode:
+    none = np.zeros(0, dtype=np.uint32)
+    return MaskCode("const", density, shape.out, none, none, b"")
+
+
+def pattern(source: Source, shape: LayerShape, layer_id: int, freeze: Freeze) -> _core.LayerCode:
+    """A layer of which only the freeze pattern is of interest."""
+    return core_layer(source, shape, layer_id, freeze, _const(shape, 0))
+
+
+def tile_rows(shape: LayerShape) -> int:
+    """Rows of a tile as the writer cuts them."""
+    return min(shape.out, max(1, TILE_POSITIONS // shape.row_positions))
+
+
+def entropy_bits(free: int, kept: int) -> float:
+    """Bits of `free` mask bits of which `kept` are set, at one density: the i.i.d. bound for a layer."""
+    if kept in (0, free):
+        return 0.0
+    p = kept / free
+    return -free * (p * math.log2(p) + (1 - p) * math.log2(1 - p))
+
+
+def coded_layer(
+    source: Source,
+    shape: LayerShape,
+    layer_id: int,
+    freeze: Freeze,
+    mask: np.ndarray,
+    affine: np.ndarray | None = None,
+) -> Layer:
+    """A layer of a ticket from its mask: uint32 words by free ordinal, unused bits 0.
+
+    Codes the mask as const, raw or static, whichever is smallest. Raises TicketError if the mask's length is not what the
+    freeze pattern asks for, or if nothing is kept.
+    """
+    where = f"layer {shape.name}"
+    core = pattern(source, shape, layer_id, freeze)
+    pruned, locked, free = core.counts()
+    mask = np.ascontiguousarray(mask, dtype=np.uint32)
+    if len(mask) != -(-free // 32) or (free % 32 and mask[-1] >> (free % 32)):
+        raise TicketError("bad-mask", f"{32 * len(mask)} mask bits for {free} free weights", where)
+    ones = int(np.bitwise_count(mask).sum(dtype=np.int64))
+    if locked + ones == 0:
+        raise TicketError(
+            "empty-layer", "keeps no weight; lower the sparsity, or lock or free more of this layer", where
+        )
+    if ones in (0, free):
+        code = _const(shape, 255 if ones and free else 0)
+    else:
+        code = _coded(core, shape, mask, free, ones)
+    return Layer(shape, layer_id, freeze, mask, code, pruned, locked, free, locked + ones, affine)
+
+
+def _coded(core: _core.LayerCode, shape: LayerShape, mask: np.ndarray, free: int, ones: int) -> MaskCode:
+    rows = tile_rows(shape)
+    counts = core.free_counts(rows)
+    ends = np.cumsum(counts, dtype=np.int64)
+    spans = list(zip((ends - counts).tolist(), ends.tolist(), strict=True))
+    raw = [_core.encode_raw(mask, first, last) if last > first else b"" for first, last in spans]
+    density = min(max(round(256 * ones / free), 1), 255)
+    mode: Literal["raw", "static"] = "raw"
+    best, words = raw, [len(tile) // 2 for tile in raw]
+    # the 32 states of a tile cost 96 bytes on average: where even the ideal coder plus these is no smaller, do not try
+    if entropy_bits(free, ones) / 8 + 96 * len(raw) < sum(map(len, raw)):
+        static = [
+            _core.encode_static(mask, first, last, density) if last > first else b"" for first, last in spans
+        ]
+        tiles = [min(pair, key=len) for pair in zip(static, raw, strict=True)]
+        if sum(map(len, tiles)) < sum(map(len, raw)):
+            best, mode = tiles, "static"
+            words = [
+                len(tile) // 2 | (0 if tile is coded else RAW_TILE)
+                for tile, coded in zip(tiles, static, strict=True)
+            ]
+    payload = b"".join(tile + bytes(-len(tile) % 4) for tile in best)
+    return MaskCode(
+        mode,
+        density if mode == "static" else 0,
+        rows,
+        counts,
+        np.array(words, dtype=np.uint32),
+        payload,
+    )
+
+
+def decoded_layer(
+    source: Source,
+    shape: LayerShape,
+    layer_id: int,
+    freeze: Freeze,
+    code: MaskCode,
+    kept: int,
+    affine: np.ndarray | None = None,
+) -> Layer:
+    """A layer of a ticket from its coded mask, with everything that the file claims verified. Raises TicketError."""
+    where = f"mask of layer {shape.name}"
+    core = core_layer(source, shape, layer_id, freeze, code)
+    if code.mode != "const":
+        wrong = np.flatnonzero(core.free_counts(code.tile_rows) != code.free)
+        if len(wrong):
+            raise TicketError("bad-mask", f"tile {wrong[0]} claims another number of free weights", where)
+    pruned, locked, free = core.counts()
+    try:
+        mask = core.mask()
+    except ValueError as error:
+        raise TicketError("bad-mask", str(error), where) from error
+    if locked + int(np.bitwise_count(mask).sum(dtype=np.int64)) != kept or kept == 0:
+        raise TicketError("bad-mask", f"the header's count of {kept} kept weights is not the mask's", where)
+    if code.mode == "const" and free == 0 and code.density:
+        raise TicketError("bad-mask", "a layer without free weights has density 0", where)
+    return Layer(shape, layer_id, freeze, mask, code, pruned, locked, free, kept, affine)

@@ -1,0 +1,199 @@
+"""The header's schema, one for reading and writing, and the fixed prefix before it (docs/format.md, sections 4 and 6)."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from slt_infer.errors import TicketError
+from slt_infer.ticket import (
+    BLOCK,
+    Freeze,
+    LayerShape,
+    Name,
+    Network,
+    Node,
+    Preprocessing,
+    Size,
+    Source,
+    Ticket,
+    Window,
+)
+
+MAGIC = b"\x89SLT\r\n\x1a\n"
+VERSION = 0
+PREFIX = struct.Struct("<8sIIQII")  # magic, version, header_bytes, file_bytes, 0, CRC
+TILE = struct.Struct("<III")  # free, words, CRC of the payload
+MAX_HEADER = 2**20
+MAX_POSITIONS = 2**20  # summed over the layers, plus MAX_POSITIONS_PER_BYTE a byte of file
+MAX_POSITIONS_PER_BYTE = 2**13
+
+Mode = Literal["const", "raw", "static"]
+Count = Annotated[int, Meta(ge=0, le=2**32)]
+
+
+class Input(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    channels: Annotated[int, Meta(ge=1, le=2**16)]
+    height: Annotated[int, Meta(ge=1, le=2**14)]
+    width: Annotated[int, Meta(ge=1, le=2**14)]
+    mean: Annotated[tuple[float, ...], Meta(max_length=2**16)]
+    std: Annotated[tuple[float, ...], Meta(max_length=2**16)]
+    resize: Literal["exact", "stretch", "crop"]
+    classes: Annotated[tuple[Name, ...], Meta(max_length=2**16)]
+
+
+class LayerHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    name: Name
+    id: Annotated[int, Meta(ge=0, le=2**32 - 1)]
+    out: Size
+    inputs: Size
+    rows: Window
+    columns: Window
+    groups: Size
+    bits: Annotated[int, Meta(ge=0, le=16)]
+    prune: Annotated[int, Meta(ge=0, le=2**16)]
+    lock: Annotated[int, Meta(ge=0, le=2**16)]
+    kept: Annotated[int, Meta(ge=1, le=2**32)]
+    mode: Mode
+    density: Annotated[int, Meta(ge=0, le=255)]
+    tile_rows: Size
+    affine: bool
+
+    @property
+    def shape(self) -> LayerShape:
+        return LayerShape(
+            self.name, self.out, self.inputs, (self.rows, self.columns), self.groups, self.affine
+        )
+
+    @property
+    def freeze(self) -> Freeze:
+        return Freeze(self.bits, self.prune, self.lock)
+
+    @property
+    def tiles(self) -> int:
+        """Index entries of this layer."""
+        return 0 if self.mode == "const" else -(-self.out // self.tile_rows)
+
+    def check(self, where: str) -> None:
+        """What the types cannot say. Raises TicketError."""
+
+        def need(holds: bool, message: str) -> None:
+            if not holds:
+                raise TicketError("bad-value", message, where)
+
+        shape = self.shape
+        need(self.out % self.groups == 0, f"{self.out} rows in {self.groups} groups")
+        if shape.fan_in > 2**24 or self.out * shape.row_positions > 2**32:
+            raise TicketError("limit", f"a matrix of {self.out} x {shape.fan_in}", where)
+        steps = 2**self.bits
+        need(self.prune + self.lock <= steps, f"thresholds {self.prune} + {self.lock} over {steps}")
+        need(self.bits == 0 or self.prune % 2 == 1 or self.lock % 2 == 1, f"{self.bits} planes are too many")
+        allowed = {"const": (0, 255), "raw": (0,), "static": range(1, 256)}[self.mode]
+        need(self.density in allowed, f"density {self.density} in mode {self.mode}")
+        need(self.tile_rows <= self.out, f"{self.tile_rows} rows a tile of {self.out}")
+        need(self.mode != "const" or self.tile_rows == self.out, "a const layer is one tile")
+        if self.mode != "const" and self.tile_rows > 1 and self.tile_rows * shape.row_positions > 2**20:
+            raise TicketError("limit", f"tiles of {self.tile_rows} rows of {shape.row_positions}", where)
+
+
+class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    name: Name
+    input: Input
+    source: Source
+    layers: Annotated[tuple[LayerHeader, ...], Meta(min_length=1, max_length=4096)]
+    nodes: Annotated[tuple[Node, ...], Meta(min_length=1, max_length=16384)]
+    provenance: Annotated[tuple[tuple[Name, Name], ...], Meta(max_length=64)]
+
+    @property
+    def network(self) -> Network:
+        image = (self.input.channels, self.input.height, self.input.width)
+        return Network(self.name, image, tuple(layer.shape for layer in self.layers), self.nodes)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        given = self.input
+        return Preprocessing(given.mean, given.std, given.resize, given.classes)
+
+    def check(self, file_bytes: int) -> None:
+        """Everything that docs/format.md asks of a header alone. Raises TicketError."""
+        self.source.check()
+        _check_input(self.input)
+        positions = 0
+        for layer in self.layers:
+            layer.check(f"header, layer {layer.name!r}")
+            positions += layer.out * layer.shape.row_positions
+        allowed = MAX_POSITIONS + MAX_POSITIONS_PER_BYTE * file_bytes
+        if positions > allowed:
+            message = f"{positions} weight positions; a file of {file_bytes} bytes may have {allowed}"
+            raise TicketError("limit", message, "header")
+        for what in ("name", "id"):
+            if len({getattr(layer, what) for layer in self.layers}) != len(self.layers):
+                raise TicketError("bad-value", f"two layers with one {what}", "header")
+        keys = [key for key, _ in self.provenance]
+        if any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
+            raise TicketError("bad-value", "provenance keys are not strictly ascending", "header")
+        self.network.shapes()
+
+
+def _check_input(given: Input) -> None:
+    lengths = {len(given.mean), len(given.std)}
+    if lengths not in ({0}, {given.channels}):
+        raise TicketError(
+            "bad-value", f"mean and std want {given.channels} numbers each, or none", "header, input"
+        )
+    if not all(map(math.isfinite, given.mean + given.std)) or not all(value > 0 for value in given.std):
+        raise TicketError("bad-value", "mean and std must be finite, std above 0", "header, input")
+
+
+def header_of(ticket: Ticket) -> Header:
+    """The header that a ticket is written with."""
+    network, given = ticket.network, ticket.preprocessing
+    layers = tuple(
+        LayerHeader(
+            layer.shape.name,
+            layer.id,
+            layer.shape.out,
+            layer.shape.inputs,
+            *layer.shape.kernel,
+            layer.shape.groups,
+            layer.freeze.bits,
+            layer.freeze.prune,
+            layer.freeze.lock,
+            layer.kept,
+            layer.code.mode,
+            layer.code.density,
+            layer.code.tile_rows,
+            layer.shape.affine,
+        )
+        for layer in ticket.layers
+    )
+    image = Input(
+        *network.input,
+        tuple(map(float, given.mean)),
+        tuple(map(float, given.std)),
+        given.resize,
+        tuple(given.classes),
+    )
+    return Header(network.name, image, ticket.source, layers, network.nodes, ticket.provenance)
+
+
+def encode(header: Header) -> bytes:
+    return msgspec.msgpack.encode(header)
+
+
+def decode(data: bytes) -> Header:
+    """A header from its canonical bytes; TicketError for anything else. Nothing is checked but types and bounds of single values."""
+    try:
+        header = msgspec.msgpack.decode(data, type=Header)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise TicketError("bad-header", str(error), "header", PREFIX.size) from error
+    if encode(header) != data:
+        raise TicketError("bad-header", "not canonical MessagePack", "header", PREFIX.size)
+    return header
+
+
+assert PREFIX.size == 32 and BLOCK == 128

@@ -1,0 +1,146 @@
+"""The bytes of a `.slt` file to a ticket: everything is checked before anything is allocated for it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from slt_infer import _core
+from slt_infer.codec import decoded_layer
+from slt_infer.errors import TicketError
+from slt_infer.format import header as h
+from slt_infer.format.sizes import affine_bytes, align, tile_bytes
+from slt_infer.ticket import Layer, MaskCode, Ticket
+
+MAX_FILE = 2**32
+
+
+def load(path: str | os.PathLike[str]) -> Ticket:
+    """A whole, verified ticket. Raises TicketError for a refused file, OSError where it cannot be read."""
+    size = Path(path).stat().st_size
+    if size > MAX_FILE:
+        raise TicketError("limit", f"{size} bytes; a ticket has at most {MAX_FILE}", str(path))
+    with open(path, "rb") as file:
+        start = file.read(h.PREFIX.size)
+        _prefix(start, size)  # a huge file of another kind is refused before it is read
+        return loads(start + file.read(size))
+
+
+def loads(data: bytes) -> Ticket:
+    """A whole, verified ticket from a file's bytes. Raises TicketError."""
+    header_bytes = _prefix(data[: h.PREFIX.size], len(data))
+    header = _header(data, header_bytes)
+    cursor = _Cursor(data, h.PREFIX.size + header_bytes)
+    cursor.pad(8, "header")
+    entries = _index(cursor, header)
+    codes = [_mask(cursor, layer, tiles) for layer, tiles in zip(header.layers, entries, strict=True)]
+    affines = [_affine(cursor, layer) for layer in header.layers]
+    if cursor.at != len(data):
+        raise TicketError("trailing", f"{len(data) - cursor.at} bytes after the last part", "file", cursor.at)
+    layers = tuple(map(lambda *of: _layer(header, *of), header.layers, codes, affines))
+    return Ticket(header.network, header.source, layers, header.preprocessing, header.provenance)
+
+
+def _prefix(start: bytes, size: int) -> int:
+    """header_bytes, once the prefix is found sound for a file of `size` bytes."""
+    if start[: len(h.MAGIC)] != h.MAGIC[: len(start)]:
+        raise TicketError("bad-magic", "not a .slt file", "prefix", 0)
+    if len(start) < h.PREFIX.size:
+        raise TicketError(
+            "truncated", f"{size} bytes are fewer than the prefix's {h.PREFIX.size}", "prefix", 0
+        )
+    _, version, header_bytes, file_bytes, zero, _ = h.PREFIX.unpack(start)
+    if version != h.VERSION:
+        message = f"version {version}; this program reads version {h.VERSION} only"
+        raise TicketError("bad-version", message, "prefix", 8)
+    if not 1 <= header_bytes <= h.MAX_HEADER:
+        raise TicketError("limit", f"a header of {header_bytes} bytes", "prefix", 12)
+    if file_bytes != size:
+        code = "truncated" if size < file_bytes else "trailing"
+        raise TicketError(code, f"{size} bytes, but {file_bytes} were written", "prefix", 16)
+    if zero:
+        raise TicketError("bad-value", "a reserved field is not 0", "prefix", 24)
+    if h.PREFIX.size + header_bytes > size:
+        raise TicketError("truncated", f"a header of {header_bytes} bytes does not fit", "prefix", 12)
+    return header_bytes
+
+
+def _header(data: bytes, header_bytes: int) -> h.Header:
+    encoded = data[h.PREFIX.size : h.PREFIX.size + header_bytes]
+    crc = _core.crc32c(encoded, _core.crc32c(data[:28]))
+    if crc.to_bytes(4, "little") != data[28:32]:
+        raise TicketError("bad-checksum", "prefix or header is damaged", "header", 28)
+    header = h.decode(encoded)
+    header.check(len(data))
+    return header
+
+
+@dataclass
+class _Cursor:
+    """A place in the file; every step is checked against the end."""
+
+    data: bytes
+    at: int
+
+    def take(self, size: int, segment: str) -> bytes:
+        if size > len(self.data) - self.at:
+            message = f"wants {size} bytes, {len(self.data) - self.at} are left"
+            raise TicketError("truncated", message, segment, self.at)
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def pad(self, to: int, segment: str) -> None:
+        start = self.at
+        if any(self.take(align(self.at, to) - self.at, segment)):
+            raise TicketError("bad-padding", "padding is not zero", segment, start)
+
+    def checksummed(self, size: int, segment: str) -> bytes:
+        """`size` bytes that their CRC follows."""
+        start = self.at
+        data = self.take(size, segment)
+        if self.take(4, segment) != _core.crc32c(data).to_bytes(4, "little"):
+            raise TicketError("bad-checksum", "damaged", segment, start)
+        return data
+
+
+def _index(cursor: _Cursor, header: h.Header) -> list[np.ndarray]:
+    """Per layer uint32 [tiles, 3]: free, words, CRC."""
+    counts = [layer.tiles for layer in header.layers]
+    data = cursor.checksummed(h.TILE.size * sum(counts), "index")
+    cursor.pad(8, "index")
+    entries = np.frombuffer(data, dtype="<u4").astype(np.uint32).reshape(-1, 3)
+    return np.split(entries, np.cumsum(counts)[:-1])
+
+
+def _mask(cursor: _Cursor, layer: h.LayerHeader, tiles: np.ndarray) -> MaskCode:
+    """The coded mask of a layer, its checksums verified, not yet decoded."""
+    segment = f"mask of layer {layer.name}"
+    start = cursor.at
+    for number, (_, words, crc) in enumerate(tiles.tolist()):
+        at = cursor.at
+        if _core.crc32c(cursor.take(tile_bytes(words), segment)) != crc:
+            raise TicketError("bad-checksum", f"tile {number} is damaged", segment, at)
+        cursor.pad(4, segment)
+    payload = cursor.data[start : cursor.at]
+    cursor.pad(8, segment)
+    free, words = (np.ascontiguousarray(tiles[:, i]) for i in range(2))
+    return MaskCode(layer.mode, layer.density, layer.tile_rows, free, words, payload)
+
+
+def _affine(cursor: _Cursor, layer: h.LayerHeader) -> np.ndarray | None:
+    if not layer.affine:
+        return None
+    segment, start = f"affine of layer {layer.name}", cursor.at
+    data = cursor.checksummed(affine_bytes(layer.shape) - 4, segment)
+    cursor.pad(8, segment)
+    affine = np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(2, layer.out)
+    if not np.isfinite(affine).all():
+        raise TicketError("bad-value", "a scale or shift is not finite", segment, start)
+    return affine
+
+
+def _layer(header: h.Header, layer: h.LayerHeader, code: MaskCode, affine: np.ndarray | None) -> Layer:
+    return decoded_layer(header.source, layer.shape, layer.id, layer.freeze, code, layer.kept, affine)

@@ -1,0 +1,96 @@
+"""A ticket to the bytes of a `.slt` file, and those to a disk, wholly or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from slt_infer import _core
+from slt_infer.errors import TicketError
+from slt_infer.format import header as h
+from slt_infer.format.sizes import align, parts, tile_bytes
+from slt_infer.ticket import Layer, Ticket
+
+
+def dumps(ticket: Ticket) -> bytes:
+    """The file's bytes. Raises TicketError where the ticket breaks a rule of docs/format.md."""
+    header = h.header_of(ticket)
+    encoded = h.encode(header)
+    size = parts(ticket).total
+    if len(encoded) > h.MAX_HEADER:
+        raise TicketError("limit", f"a header of {len(encoded)} bytes; {h.MAX_HEADER} are allowed", "header")
+    # what a reader would refuse is not written
+    h.decode(encoded).check(size)
+    out = bytearray(h.PREFIX.pack(h.MAGIC, h.VERSION, len(encoded), size, 0, 0))
+    out[28:32] = _core.crc32c(encoded, _core.crc32c(out[:28])).to_bytes(4, "little")
+    out += encoded
+    _pad(out)
+    index = b"".join(map(_index_entries, ticket.layers))
+    out += index + _core.crc32c(index).to_bytes(4, "little")
+    _pad(out)
+    for layer in ticket.layers:
+        out += layer.code.payload
+        _pad(out)
+    for layer in ticket.layers:
+        if layer.affine is not None:
+            segment = np.ascontiguousarray(layer.affine, dtype="<f4").tobytes()
+            out += segment + _core.crc32c(segment).to_bytes(4, "little")
+            _pad(out)
+    if len(out) != size:
+        raise AssertionError(f"wrote {len(out)} bytes, computed {size}")
+    return bytes(out)
+
+
+def _pad(out: bytearray) -> None:
+    out += bytes(align(len(out), 8) - len(out))
+
+
+def _index_entries(layer: Layer) -> bytes:
+    code, at, entries = layer.code, 0, []
+    for free, words in zip(code.free.tolist(), code.words.tolist(), strict=True):
+        size = tile_bytes(words)
+        entries.append(h.TILE.pack(free, words, _core.crc32c(code.payload[at : at + size])))
+        at = align(at + size, 4)
+    return b"".join(entries)
+
+
+def save(ticket: Ticket, path: str | os.PathLike[str]) -> int:
+    """Writes a ticket; returns the file's size in bytes.
+
+    The file appears whole or not at all: it is written beside its place, synced, and renamed; interrupted at any byte, the old
+    file stays as it was.
+    """
+    return save_bytes(dumps(ticket), path)
+
+
+def save_bytes(data: bytes, path: str | os.PathLike[str]) -> int:
+    path = Path(path)
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+        os.chmod(beside, mode)
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return len(data)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,93 @@
+"""slt-inspect: verifies a packed ticket and prints what is inside; or tells what this machine runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from slt_infer import _core
+from slt_infer.codec import core_layer
+from slt_infer.errors import SltError
+from slt_infer.format import load
+from slt_infer.report import ticket_report
+from slt_infer.ticket import Layer, Ticket
+from slt_infer.tools import cli, tables
+
+WEIGHT_LIMIT = 2**24  # a --weights answer is text: this many numbers are over 30 MB of it
+
+
+def show(answer: dict[str, Any]) -> RenderableType:
+    if "isa" in answer:
+        return Group(*(Text(f"{key}: {_text(value)}") for key, value in answer.items()))
+    if "values" in answer:
+        rows = (" ".join("+" if v > 0 else "-" if v < 0 else "." for v in row) for row in answer["values"])
+        return Group(
+            Text(f"{answer['layer']}: {answer['shape']}, c = {answer['constant']!r}"), *map(Text, rows)
+        )
+    source = answer["source"]
+    head = (
+        f"{answer['file']}: {answer['network']}, input {'x'.join(map(str, answer['input']))}, {answer['classes']} classes, "
+        f"{source['generator']} with {source['rounds']} rounds, seed {source['seed']}; every checksum is right"
+    )
+    return Group(Text(head), tables.ratios(answer), tables.layers(answer), tables.sizes(answer))
+
+
+def _text(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@cli.command("slt-inspect", example="slt-inspect net.slt --weights fc1 --json", show=show)
+def main(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A packed ticket (.slt).")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="LAYER", help="Print this layer's weights instead, a row per output."),
+    ] = None,
+    machine: Annotated[
+        bool, typer.Option("--machine", help="Tell which instruction set is used here, and why.")
+    ] = False,
+    as_json: cli.Json = False,
+) -> cli.Answer:
+    """Verifies every checksum of a packed ticket and prints what is inside: sizes, layers, realised ratios.
+
+    --weights LAYER regenerates one layer: rows of [out, K], in docs/format.md's order, as + (c), - (-c) and . (removed).
+    """
+    if machine:
+        return dict(_core.machine())
+    if file is None:
+        cli.usage("give a FILE, or --machine")
+    ticket = load(file)
+    if weights is None:
+        return {"file": str(file), **ticket_report(ticket)}
+    names = [layer.shape.name for layer in ticket.layers]
+    if weights not in names:
+        raise SltError("no-layer", f"no layer {weights!r}; there are: {', '.join(names)}", "--weights")
+    return _weights(ticket, ticket.layers[names.index(weights)])
+
+
+def _weights(ticket: Ticket, layer: Layer) -> dict[str, Any]:
+    shape = layer.shape
+    if shape.weights > WEIGHT_LIMIT:
+        raise SltError(
+            "limit", f"{shape.weights} weights are too many to print; {WEIGHT_LIMIT} are not", "--weights"
+        )
+    core = core_layer(ticket.source, shape, layer.id, layer.freeze, layer.code)
+    kept, sign = (_bits(words, shape.fan_in) for words in core.rows(0, shape.out))
+    values = np.where(kept, np.where(sign, -layer.constant, layer.constant), np.float32(0))
+    return {
+        "layer": shape.name,
+        "shape": [shape.out, shape.fan_in],
+        "order": ["kernel row", "kernel column", "input channel"],
+        "constant": float(layer.constant),
+        "values": values,
+    }
+
+
+def _bits(rows: np.ndarray, columns: int) -> np.ndarray:
+    octets = np.ascontiguousarray(rows, dtype="<u8").view(np.uint8)
+    return np.unpackbits(octets, axis=1, bitorder="little", count=columns).astype(bool)
