@@ -1,10 +1,10 @@
 """Strong lottery tickets from search to a file to a run.
 
-    import slt_infer as slt
-    ticket = slt.load("net.slt")                                  # whole and verified, or TicketError
-    net = slt.Plan(ticket, backend="cpu", mode="stream", threads=1)
-    logits = net(images)                                          # NumPy or torch, NCHW
-    slt.save(ticket, "copy.slt")
+import slt_infer as slt
+ticket = slt.load("net.slt")                                  # whole and verified, or TicketError
+net = slt.Plan(ticket, backend="cpu", mode="stream", threads=1)
+logits = net(images)                                          # NumPy or torch, NCHW
+slt.save(ticket, "copy.slt")
 """
 
 from slt_infer.errors import DataError, RatioError, SltError, TicketError

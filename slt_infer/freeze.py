@@ -1,7 +1,8 @@
 """From ratios to a freeze pattern: how much of each layer is pruned, locked and free.
 
-A global prune ratio and a global lock ratio are shared out over the layers by a rule, then turned into the integer thresholds
-that a file stores (docs/format.md, section 3). The pattern itself is made by `slt_infer._core`.
+A global prune ratio and a global lock ratio are shared out over the layers by a rule, then turned into the
+integer thresholds that a file stores (docs/format.md, section 3). The pattern itself is made by
+`slt_infer._core`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def check(sparsity: float, prune: float, lock: float) -> None:
 
 
 def placement(sparsity: float, frozen: float) -> tuple[float, float]:
-    """Prune and lock ratio that centre the free region on the sparsity: Pr = k - (1 - Fr) / 2, clipped keeping Fr.
+    """Prune and lock ratio that centre the free region on the sparsity: Pr = k - (1 - Fr) / 2, clipped
+    keeping Fr.
 
     Source: frozen networks, section 3.3 (position rule).
     """
@@ -52,9 +54,10 @@ def placement(sparsity: float, frozen: float) -> tuple[float, float]:
 def densities(shapes: Sequence[LayerShape], density: float, rule: Rule) -> list[float]:
     """Each layer's density so that the whole has `density`.
 
-    uniform: the same everywhere. erk: proportional to (in + out + kernel rows + kernel columns) / (in * out * kernel rows *
-    kernel columns), layers that would pass 1 made dense (Evci et al. 2020). epl: the same number of weights in each layer,
-    what a full layer cannot take goes to the others (frozen networks, section 4.1).
+    uniform: the same everywhere. erk: proportional to (in + out + kernel rows + kernel columns) / (in * out
+    * kernel rows * kernel columns), layers that would pass 1 made dense (Evci et al. 2020). epl: the same
+    number of weights in each layer, what a full layer cannot take goes to the others (frozen networks,
+    section 4.1).
     """
     if rule not in get_args(Rule):
         raise RatioError("bad-rule", f"unknown rule {rule!r}; known: {', '.join(get_args(Rule))}", "rule")
@@ -89,9 +92,9 @@ def thresholds(
 ) -> list[Freeze]:
     """Integer thresholds per layer for global ratios, `bits` planes at most (1 to 16).
 
-    Rounding errors are carried from the smallest layer to the largest, so that the expected totals are met to half a step
-    of the largest partly frozen layer. A layer that the rule leaves wholly free or wholly frozen stays so.
-    Raises RatioError for ratios outside [0, 1] or over 1 together.
+    Rounding errors are carried from the smallest layer to the largest, so that the expected totals are met
+    to half a step of the largest partly frozen layer. A layer that the rule leaves wholly free or wholly
+    frozen stays so. Raises RatioError for ratios outside [0, 1] or over 1 together.
     """
     if not (0 <= prune <= 1 and 0 <= lock <= 1 and prune + lock <= 1 + 1e-12):
         raise RatioError(

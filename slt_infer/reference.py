@@ -1,6 +1,8 @@
-"""The slow twin of every fast path: NumPy, straight from docs/format.md and docs/numerics.md, to be read in one sitting.
+"""The slow twin of every fast path: NumPy, straight from docs/format.md and docs/numerics.md, to be read in
+one sitting.
 
-Nothing here is imported by the fast paths, and nothing of theirs is used here but the plain data of ticket.py.
+Nothing here is imported by the fast paths, and nothing of theirs is used here but the plain data of
+ticket.py.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from slt_infer.ticket import (
 SIGN, FREEZE, SCORE, VALUE, REDRAW, SYNTHETIC = range(6)
 U32 = np.uint64(0xFFFFFFFF)
 
-# -- docs/format.md, section 1: random bits ------------------------------------------------------------------------
+# -- docs/format.md, section 1: random bits ----------------------------------------------------------------
 
 
 def philox4x32(counters: np.ndarray, key: tuple[int, int], rounds: int) -> np.ndarray:
@@ -105,7 +107,7 @@ def plane_numbers(source: Source, stream: int, layer: int, planes: int, count: i
     return u
 
 
-# -- docs/format.md, sections 2 and 3: weights, freeze pattern, free ordinals -----------------------------------------
+# -- docs/format.md, sections 2 and 3: weights, freeze pattern, free ordinals ------------------------------
 
 
 def unpad(by_position: np.ndarray, shape: LayerShape) -> np.ndarray:
@@ -154,7 +156,7 @@ def weights(source: Source, layer: Layer) -> np.ndarray:
     return np.where(kept(source, layer), signed, np.float32(0))
 
 
-# -- docs/format.md, sections 4 and 5: the file -----------------------------------------------------------------------
+# -- docs/format.md, sections 4 and 5: the file ------------------------------------------------------------
 
 
 def crc32c(data: bytes) -> int:
@@ -215,7 +217,8 @@ def decode_raw(payload: bytes, first: int, last: int) -> list[int]:
 def read(data: bytes) -> dict:
     """The content of a valid file: the header's arrays, and per layer its mask bits and affine."""
     header_bytes, file_bytes = struct.unpack_from("<IQ", data, 12)
-    assert data[:12] == b"\x89SLT\r\n\x1a\n\0\0\0\0" and file_bytes == len(data)
+    assert data[:12] == b"\x89SLT\r\n\x1a\n\0\0\0\0"
+    assert file_bytes == len(data)
     assert struct.unpack_from("<I", data, 28)[0] == crc32c(data[:28] + data[32 : 32 + header_bytes])
     name, image, source, layers, nodes, provenance = msgpack.decode(data[32 : 32 + header_bytes])
 
@@ -264,7 +267,7 @@ def read(data: bytes) -> dict:
     }
 
 
-# -- docs/numerics.md: the operators in f32 ---------------------------------------------------------------------------
+# -- docs/numerics.md: the operators in f32 ----------------------------------------------------------------
 
 
 def columns(
@@ -318,7 +321,9 @@ def max_pool2d(x: np.ndarray, node: MaxPool2d) -> np.ndarray:
 
 
 def _row_major_sum(windows: np.ndarray) -> np.ndarray:
-    """[N, rows, columns, ...] summed over rows and columns, row by row, from +0, one float32 addition at a time."""
+    """[N, rows, columns, ...] summed over rows and columns, row by row, from +0, one float32 addition at a
+    time.
+    """
     total = np.zeros_like(windows[:, 0, 0])
     for row in range(windows.shape[1]):
         for column in range(windows.shape[2]):

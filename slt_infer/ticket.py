@@ -217,7 +217,9 @@ class Source(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
     @classmethod
     def named(cls, generator: str, seed: int) -> Source:
-        """From a name with or without rounds, `philox4x32` or `threefry4x32-13`; TicketError for any other."""
+        """From a name with or without rounds, `philox4x32` or `threefry4x32-13`; TicketError for any
+        other.
+        """
         name, _, rounds = generator.partition("-")
         known = [f"{name}-{r}" for name, allowed in ROUNDS.items() for r in allowed]
         if name not in ROUNDS or f"{name}-{rounds or ROUNDS[name][0]}" not in known:
@@ -257,7 +259,8 @@ class Preprocessing(Struct, frozen=True):
 class MaskCode:
     """A layer's mask as it stands in the file (docs/format.md, section 4): tiles of `tile_rows` rows.
 
-    free and words: uint32 per tile (both empty for `const`); words has bit 31 set for a raw tile of a `static` layer.
+    free and words: uint32 per tile (both empty for `const`); words has bit 31 set for a raw tile of a
+    `static` layer.
     """
 
     mode: Literal["const", "raw", "static"]
@@ -272,9 +275,9 @@ class MaskCode:
 class Layer:
     """A layer of a ticket; slt_infer.codec.coded_layer makes one from a mask.
 
-    mask: uint32 words; bit (o mod 32) of word (o div 32) is the mask bit of free ordinal o; unused bits are 0.
-    code: the same mask, coded.
-    affine: float32 [2, out], scales then shifts of the sum of +-1 weights, or None where shape.affine is False.
+    mask: uint32 words; bit (o mod 32) of word (o div 32) is the mask bit of free ordinal o; unused bits are
+    0. code: the same mask, coded. affine: float32 [2, out], scales then shifts of the sum of +-1 weights,
+    or None where shape.affine is False.
     """
 
     shape: LayerShape

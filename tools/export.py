@@ -24,8 +24,8 @@ def show(answer: dict[str, Any]) -> RenderableType:
 
 @cli.command(
     "slt-export",
-    example="slt-export runs/mlp-3f2a91 -o net.slt   or   slt-export --synthetic resnet18-cifar --sparsity 0.9 "
-    "--prune 0.85 --lock 0.05 --seed 1 -o r18.slt",
+    example="slt-export runs/mlp-3f2a91 -o net.slt   or   slt-export --synthetic resnet18-cifar "
+    "--sparsity 0.9 --prune 0.85 --lock 0.05 --seed 1 -o r18.slt",
     show=show,
 )
 def main(
@@ -52,8 +52,8 @@ def main(
 ) -> cli.Answer:
     """Packs a ticket into one .slt file and reports its size against every other way to store the network.
 
-    RUN is a folder that slt-train wrote; --synthetic packs a ticket of any known network without a search. The file appears
-    whole or not at all.
+    RUN is a folder that slt-train wrote; --synthetic packs a ticket of any known network without a search.
+    The file appears whole or not at all.
     """
     if (run is None) == (synthetic is None):
         cli.usage("give either a RUN folder or --synthetic NETWORK")

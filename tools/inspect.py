@@ -30,9 +30,10 @@ def show(answer: dict[str, Any]) -> RenderableType:
             Text(f"{answer['layer']}: {answer['shape']}, c = {answer['constant']!r}"), *map(Text, rows)
         )
     source = answer["source"]
+    image = "x".join(map(str, answer["input"]))
     head = (
-        f"{answer['file']}: {answer['network']}, input {'x'.join(map(str, answer['input']))}, {answer['classes']} classes, "
-        f"{source['generator']} with {source['rounds']} rounds, seed {source['seed']}; every checksum is right"
+        f"{answer['file']}: {answer['network']}, input {image}, {answer['classes']} classes, "
+        f"{source['generator']} with {source['rounds']} rounds, seed {source['seed']}; all checksums right"
     )
     return Group(Text(head), tables.ratios(answer), tables.layers(answer), tables.sizes(answer))
 
@@ -55,7 +56,8 @@ def main(
 ) -> cli.Answer:
     """Verifies every checksum of a packed ticket and prints what is inside: sizes, layers, realised ratios.
 
-    --weights LAYER regenerates one layer: rows of [out, K], in docs/format.md's order, as + (c), - (-c) and . (removed).
+    --weights LAYER regenerates one layer: rows of [out, K], in docs/format.md's order, as + (c), - (-c) and
+    . (removed).
     """
     if machine:
         return dict(_core.machine())

@@ -1,4 +1,6 @@
-"""Masks to coded tiles and back, and the assembly of a ticket from masks (docs/format.md, sections 3 to 5)."""
+"""Masks to coded tiles and back, and the assembly of a ticket from masks (docs/format.md, sections 3 to
+5).
+"""
 
 from slt_infer.codec.masks import coded_layer, core_layer, decoded_layer, entropy_bits
 from slt_infer.codec.tickets import (

@@ -84,8 +84,8 @@ def coded_layer(
 ) -> Layer:
     """A layer of a ticket from its mask: uint32 words by free ordinal, unused bits 0.
 
-    Codes the mask as const, raw or static, whichever is smallest. Raises TicketError if the mask's length is not what the
-    freeze pattern asks for, or if nothing is kept.
+    Codes the mask as const, raw or static, whichever is smallest. Raises TicketError if the mask's length
+    is not what the freeze pattern asks for, or if nothing is kept.
     """
     where = f"layer {shape.name}"
     core = pattern(source, shape, layer_id, freeze)
@@ -114,7 +114,8 @@ def _coded(core: _core.LayerCode, shape: LayerShape, mask: np.ndarray, free: int
     density = min(max(round(256 * ones / free), 1), 255)
     mode: Literal["raw", "static"] = "raw"
     best, words = raw, [len(tile) // 2 for tile in raw]
-    # the 32 states of a tile cost 96 bytes on average: where even the ideal coder plus these is no smaller, do not try
+    # the 32 states of a tile cost 96 bytes on average: where even the ideal coder plus these is no smaller,
+    # do not try
     if entropy_bits(free, ones) / 8 + 96 * len(raw) < sum(map(len, raw)):
         static = [
             _core.encode_static(mask, first, last, density) if last > first else b"" for first, last in spans
@@ -146,7 +147,9 @@ def decoded_layer(
     kept: int,
     affine: np.ndarray | None = None,
 ) -> Layer:
-    """A layer of a ticket from its coded mask, with everything that the file claims verified. Raises TicketError."""
+    """A layer of a ticket from its coded mask, with everything that the file claims verified. Raises
+    TicketError.
+    """
     where = f"mask of layer {shape.name}"
     core = core_layer(source, shape, layer_id, freeze, code)
     if code.mode != "const":

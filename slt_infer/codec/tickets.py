@@ -32,8 +32,9 @@ def ticket_from_masks(
 ) -> Ticket:
     """A ticket; layer ids are the layers' places.
 
-    masks: per layer booleans [free] or packed uint32 words, by free ordinal. affines: float32 [2, out] (scale, shift) where
-    the layer's shape has `affine`, else None. Raises TicketError where a mask or an affine does not fit its layer.
+    masks: per layer booleans [free] or packed uint32 words, by free ordinal. affines: float32 [2, out]
+    (scale, shift) where the layer's shape has `affine`, else None. Raises TicketError where a mask or an
+    affine does not fit its layer.
     """
     source.check()
     network.shapes()
@@ -74,11 +75,12 @@ def synthetic_masks(
     sparsity: float,
     shares: Sequence[float] | None = None,
 ) -> list[np.ndarray]:
-    """Packed masks in which every layer keeps the same share of its free weights and the whole has `sparsity`.
+    """Packed masks in which every layer keeps the same share of its free weights and the whole has
+    `sparsity`.
 
-    N - floor(sparsity * N) weights are kept in all (docs/format.md, section 3, gives the law of the mask). With `shares`, layer i
-    keeps shares[i] of its free weights instead. Raises RatioError where more is locked, or less left unpruned, than is to be
-    kept.
+    N - floor(sparsity * N) weights are kept in all (docs/format.md, section 3, gives the law of the mask).
+    With `shares`, layer i keeps shares[i] of its free weights instead. Raises RatioError where more is
+    locked, or less left unpruned, than is to be kept.
     """
     counts = pattern_counts(network, source, freezes)
     if shares is not None:
@@ -91,8 +93,8 @@ def synthetic_masks(
     if not 0 <= wanted <= free:
         raise RatioError(
             "bad-ratio",
-            f"sparsity {sparsity} keeps {wanted + locked} of {network.weights} weights, but {locked} are locked and "
-            f"{free} free",
+            f"sparsity {sparsity} keeps {wanted + locked} of {network.weights} weights, but {locked} are locked "
+            f"and {free} free",
             "sparsity",
         )
     masks, before, done = [], 0, 0
@@ -105,8 +107,9 @@ def synthetic_masks(
 
 
 def synthetic_mask(source: Source, layer_id: int, free: int, keep: int) -> np.ndarray:
-    """Packed uint32 mask with exactly `keep` of `free` bits set: the largest 16-bit numbers of stream 5, lowest ordinals
-    first among equals. Works on whole planes: 16 steps of a radix selection on bit sets."""
+    """Packed uint32 mask with exactly `keep` of `free` bits set: the largest 16-bit numbers of stream 5,
+    lowest ordinals first among equals. Works on whole planes: 16 steps of a radix selection on bit sets.
+    """
     size = -(-free // 32)
     candidates = pack_bits(np.ones(free, dtype=bool))
     chosen = np.zeros(size, dtype=np.uint32)
@@ -138,7 +141,8 @@ def fold_batch_norm(
 ) -> np.ndarray:
     """Affine float32 [2, out] of a sum of +-1 weights from the statistics [out] of constant * sum.
 
-    scale = constant / sqrt(variance + epsilon), shift = -mean / sqrt(variance + epsilon), in float64, rounded once.
+    scale = constant / sqrt(variance + epsilon), shift = -mean / sqrt(variance + epsilon), in float64,
+    rounded once.
     """
     deviation = np.sqrt(np.asarray(variance, dtype=np.float64) + epsilon)
     return np.stack([float(constant) / deviation, -np.asarray(mean, np.float64) / deviation]).astype(

@@ -1,4 +1,6 @@
-"""The `.slt` file: `load` gives a whole, verified ticket or raises TicketError, `save` is atomic (docs/format.md, section 4)."""
+"""The `.slt` file: `load` gives a whole, verified ticket or raises TicketError, `save` is atomic
+(docs/format.md, section 4).
+"""
 
 from slt_infer.format.reader import load, loads
 from slt_infer.format.sizes import Parts, parts

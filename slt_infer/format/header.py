@@ -1,7 +1,10 @@
-"""The header's schema, one for reading and writing, and the fixed prefix before it (docs/format.md, sections 4 and 6)."""
+"""The header's schema, one for reading and writing, and the fixed prefix before it (docs/format.md,
+sections 4 and 6).
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from typing import Annotated, Literal
@@ -11,7 +14,6 @@ from msgspec import Meta, Struct
 
 from slt_infer.errors import TicketError
 from slt_infer.ticket import (
-    BLOCK,
     Freeze,
     LayerShape,
     Name,
@@ -134,7 +136,7 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
             if len({getattr(layer, what) for layer in self.layers}) != len(self.layers):
                 raise TicketError("bad-value", f"two layers with one {what}", "header")
         keys = [key for key, _ in self.provenance]
-        if any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
+        if any(a >= b for a, b in itertools.pairwise(keys)):
             raise TicketError("bad-value", "provenance keys are not strictly ascending", "header")
         self.network.shapes()
 
@@ -186,7 +188,9 @@ def encode(header: Header) -> bytes:
 
 
 def decode(data: bytes) -> Header:
-    """A header from its canonical bytes; TicketError for anything else. Nothing is checked but types and bounds of single values."""
+    """A header from its canonical bytes; TicketError for anything else. Nothing is checked but types and
+    bounds of single values.
+    """
     try:
         header = msgspec.msgpack.decode(data, type=Header)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -194,6 +198,3 @@ def decode(data: bytes) -> Header:
     if encode(header) != data:
         raise TicketError("bad-header", "not canonical MessagePack", "header", PREFIX.size)
     return header
-
-
-assert PREFIX.size == 32 and BLOCK == 128

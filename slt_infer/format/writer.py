@@ -61,8 +61,8 @@ def _index_entries(layer: Layer) -> bytes:
 def save(ticket: Ticket, path: str | os.PathLike[str]) -> int:
     """Writes a ticket; returns the file's size in bytes.
 
-    The file appears whole or not at all: it is written beside its place, synced, and renamed; interrupted at any byte, the old
-    file stays as it was.
+    The file appears whole or not at all: it is written beside its place, synced, and renamed; interrupted
+    at any byte, the old file stays as it was.
     """
     return save_bytes(dumps(ticket), path)
 

@@ -1,7 +1,7 @@
 """The size report: the file's bytes by part, next to every other way to store the same network.
 
-All rows but the file's own count 8 bytes per channel that has an affine, as the frozen-networks paper does for batch norm
-(its Tables 1 and 2), and nothing for the graph, names, seeds or ratios.
+All rows but the file's own count 8 bytes per channel that has an affine, as the frozen-networks paper does
+for batch norm (its Tables 1 and 2), and nothing for the graph, names, seeds or ratios.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def affine_bytes(shapes: Iterable[LayerShape]) -> int:
 
 
 def size_report(ticket: Ticket) -> dict[str, Any]:
-    """Bytes of the file by part, and of the same network stored otherwise (design: keys of `slt-export --json`)."""
+    """Bytes of the file by part, and of the same network stored otherwise (design: keys of `slt-export
+    --json`).
+    """
     shapes = ticket.network.layers
     weights, affine = ticket.weights, affine_bytes(shapes)
     by_part = asdict(parts(ticket))

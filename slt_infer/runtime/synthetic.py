@@ -28,8 +28,8 @@ def synthetic_ticket(
 ) -> Ticket:
     """A ticket whose every layer keeps the same share of its free weights (or `shares`, one a layer).
 
-    Affines are the statistics of a forward pass over seeded normal noise, so that no layer's output is constant. Raises
-    RatioError for ratios that cannot be met.
+    Affines are the statistics of a forward pass over seeded normal noise, so that no layer's output is
+    constant. Raises RatioError for ratios that cannot be met.
     """
     freeze.check(sparsity, prune, lock)
     freezes = freeze.thresholds(network.layers, prune, lock, rule, bits)

@@ -92,7 +92,8 @@ def test_the_cheapest_mode_is_chosen(share, mode):
     assert layer.code.mode == mode
     ones = int(bits.sum())
     assert layer.kept == layer.locked + ones
-    # the model's entropy, 24 bits a lane of each tile, a half of the 8-bit density's step, and what 32 bits round to
+    # the model's entropy, 24 bits a lane of each tile, a half of the 8-bit density's step, and what 32 bits
+    # round to
     bound = entropy_bits(free, ones) + len(layer.code.free) * (32 * 24 + 64) + 0.01 * free
     assert 8 * len(layer.code.payload) <= min(bound, free + 64 * len(layer.code.free))
     again = decoded_layer(SOURCE, shape, 0, freeze, layer.code, layer.kept)

@@ -1,4 +1,6 @@
-"""Small tickets that between them use every mask mode, both affine forms, groups, several tiles and both generators."""
+"""Small tickets that between them use every mask mode, both affine forms, groups, several tiles and both
+generators.
+"""
 
 from __future__ import annotations
 

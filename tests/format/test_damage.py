@@ -68,7 +68,9 @@ def test_any_damage_is_refused(data):
 
 
 def reseal(data: bytearray) -> bytes:
-    """The file with every checksum and the length made right again, so that damage reaches what lies behind them."""
+    """The file with every checksum and the length made right again, so that damage reaches what lies behind
+    them.
+    """
     header_bytes = int.from_bytes(data[12:16], "little")
     data[16:24] = len(data).to_bytes(8, "little")
     encoded = bytes(data[32 : 32 + header_bytes])
@@ -97,7 +99,9 @@ def test_resealing_changes_nothing_where_nothing_is_damaged():
 @settings(max_examples=500, deadline=None)
 @given(st.data())
 def test_damage_with_right_checksums_is_refused_or_harmless(data):
-    """A forger can make the checksums right: then the reader gives a typed error, or a ticket that is valid as it stands."""
+    """A forger can make the checksums right: then the reader gives a typed error, or a ticket that is valid
+    as it stands.
+    """
     damaged = bytearray(DATA)
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(24, len(damaged) - 1))

@@ -131,7 +131,9 @@ def test_text_that_is_not_utf8_is_refused():
 
 
 def test_a_small_file_cannot_ask_for_much_work():
-    """A const layer costs the file nothing, but the reader a freeze pattern: positions are bounded by the file's length."""
+    """A const layer costs the file nothing, but the reader a freeze pattern: positions are bounded by the
+    file's length.
+    """
     header = msgspec.msgpack.decode(msgspec.msgpack.encode(HEADER))
     header[LAYERS][3][OUT] = 2**20
     header[LAYERS][3][MODE], header[LAYERS][3][TILE_ROWS] = "const", 2**20

@@ -1,4 +1,6 @@
-"""What is written is read back, by the reader and by the reference that is written from docs/format.md alone."""
+"""What is written is read back, by the reader and by the reference that is written from docs/format.md
+alone.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The sizes printed in Tables 1 and 2 of the frozen-networks paper, for the networks that are here.
 
-Its accounting: MiB of one bit per free weight and 64 bits per normalised channel; "trained" is float32 weights and the same channels.
-The free weights are counted from freeze patterns that really are drawn.
+Its accounting: MiB of one bit per free weight and 64 bits per normalised channel; "trained" is float32
+weights and the same channels. The free weights are counted from freeze patterns that really are drawn.
 """
 
 from __future__ import annotations
