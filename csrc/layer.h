@@ -103,6 +103,8 @@ void clear_padding(uint64_t* rows, size_t count, uint32_t fan_in);
 
 // Throws std::invalid_argument unless format.md allows these rounds.
 void check_generator(Generator generator, uint32_t rounds);
+// Throws std::invalid_argument unless 0 <= bits <= 16, prune + lock <= 2^bits and bits is minimal.
+void check_freeze(uint32_t bits, uint32_t prune, uint32_t lock);
 Generator generator_of(const std::string& name);
 
 }  // namespace slt

@@ -52,8 +52,8 @@ class Counted {
         return static_cast<T*>(p);
     }
     void deallocate(T* p, std::size_t n) {
-        ::operator delete(p, std::align_val_t{64});
         memory_->remove(n * sizeof(T));
+        ::operator delete(p, std::align_val_t{64});
     }
     const WeightMemoryPtr& memory() const { return memory_; }
 

@@ -1,0 +1,71 @@
+// AVX2 and BMI2, no FMA.
+#include <immintrin.h>
+
+#include "lane_table.h"
+#include "ops.h"
+
+namespace slt {
+namespace {
+
+constexpr size_t kBytes = 32;
+constexpr int kPhiloxStreams = 2;
+typedef uint32_t u32v __attribute__((vector_size(32)));
+typedef int32_t i32v __attribute__((vector_size(32)));
+typedef uint64_t u64v __attribute__((vector_size(32)));
+
+inline u64v multiply_low(u64v a, uint32_t b) {
+    return u64v(_mm256_mul_epu32(__m256i(a), _mm256_set1_epi64x(b)));
+}
+
+inline u64v interleave_first(u64v a, u64v b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+inline u64v interleave_second(u64v a, u64v b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+
+inline uint64_t deposit_bits(uint64_t bits, uint64_t where) { return _pdep_u64(bits, where); }
+
+typedef i32v Mask;  // all ones or zero in each lane
+inline Mask lanes_of(uint32_t bits) {
+    const u32v lane = {1, 2, 4, 8, 16, 32, 64, 128};
+    return ((u32v{} + bits) & lane) != 0u;
+}
+inline uint32_t bits_of(Mask mask) { return uint32_t(_mm256_movemask_ps(_mm256_castsi256_ps(__m256i(mask)))); }
+// Signed: its operands are below 2^31.
+inline Mask less(u32v a, u32v b) { return i32v(a) < i32v(b); }
+inline Mask under_16_bits(u32v a) { return (a >> 16) == 0u; }
+inline Mask both(Mask a, Mask b) { return a & b; }
+inline u32v select(Mask mask, u32v yes, u32v no) {
+    return u32v(_mm256_blendv_epi8(__m256i(no), __m256i(yes), __m256i(mask)));
+}
+inline u32v expand_words(const uint8_t* p, uint32_t bits) {
+    const __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i from =
+        _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLaneTable.rank[bits])));
+    return u32v(_mm256_permutevar8x32_epi32(words, from));
+}
+
+#include "mask_inl.h"
+#include "random_inl.h"
+#include "conv_inl.h"
+#include "linear_inl.h"
+
+}  // namespace
+
+const Ops avx2_ops = {
+    .name = "avx2",
+    .words = words,
+    .plane = plane,
+    .freeze = freeze,
+    .deposit = deposit,
+    .count_bits = count_bits,
+    .decode_static = decode_static,
+    .float_lanes = kFloats,
+    .list_steps = list_steps,
+    .list_bundle = list_bundle,
+    .accumulate_lists = accumulate_lists,
+    .gather_rows = gather_rows,
+    .linear = linear,
+    .scale_shift = scale_shift,
+    .add_floats = add_floats,
+    .relu_floats = relu_floats,
+};
+
+}  // namespace slt

@@ -1,0 +1,70 @@
+// AVX-512 F, BW, DQ, VL, CD, and BMI2.
+#include <immintrin.h>
+
+#include "ops.h"
+
+namespace slt {
+namespace {
+
+constexpr size_t kBytes = 64;
+constexpr int kPhiloxStreams = 4;
+typedef uint32_t u32v __attribute__((vector_size(64)));
+typedef uint64_t u64v __attribute__((vector_size(64)));
+
+inline u64v multiply_low(u64v a, uint32_t b) {
+    return u64v(_mm512_mul_epu32(__m512i(a), _mm512_set1_epi64(b)));
+}
+
+inline u64v interleave_first(u64v a, u64v b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+inline u64v interleave_second(u64v a, u64v b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+
+inline uint64_t deposit_bits(uint64_t bits, uint64_t where) { return _pdep_u64(bits, where); }
+
+typedef __mmask16 Mask;
+inline Mask lanes_of(uint32_t bits) { return Mask(bits); }
+inline uint32_t bits_of(Mask mask) { return mask; }
+inline Mask less(u32v a, u32v b) { return _mm512_cmplt_epu32_mask(__m512i(a), __m512i(b)); }
+inline Mask under_16_bits(u32v a) { return _mm512_cmplt_epu32_mask(__m512i(a), _mm512_set1_epi32(0x10000)); }
+inline Mask both(Mask a, Mask b) { return a & b; }
+inline u32v select(Mask mask, u32v yes, u32v no) {
+    return u32v(_mm512_mask_blend_epi32(mask, __m512i(no), __m512i(yes)));
+}
+inline u32v expand_words(const uint8_t* p, uint32_t bits) {
+    const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return u32v(_mm512_maskz_expand_epi32(Mask(bits), words));
+}
+
+typedef float f32v __attribute__((vector_size(64)));
+#define SLT_ADD_KEPT
+inline f32v add_kept(f32v sum, f32v x, uint32_t plus, uint32_t minus) {
+    const __m512 added = _mm512_mask_add_ps(__m512(sum), __mmask16(plus), __m512(sum), __m512(x));
+    return f32v(_mm512_mask_sub_ps(added, __mmask16(minus), added, __m512(x)));
+}
+
+#include "mask_inl.h"
+#include "random_inl.h"
+#include "conv_inl.h"
+#include "linear_inl.h"
+
+}  // namespace
+
+const Ops avx512_ops = {
+    .name = "avx512",
+    .words = words,
+    .plane = plane,
+    .freeze = freeze,
+    .deposit = deposit,
+    .count_bits = count_bits,
+    .decode_static = decode_static,
+    .float_lanes = kFloats,
+    .list_steps = list_steps,
+    .list_bundle = list_bundle,
+    .accumulate_lists = accumulate_lists,
+    .gather_rows = gather_rows,
+    .linear = linear,
+    .scale_shift = scale_shift,
+    .add_floats = add_floats,
+    .relu_floats = relu_floats,
+};
+
+}  // namespace slt

@@ -1,0 +1,78 @@
+// NEON (Advanced SIMD), which every aarch64 machine has.
+#include <arm_neon.h>
+
+#include "lane_table.h"
+#include "ops.h"
+
+namespace slt {
+namespace {
+
+constexpr size_t kBytes = 16;
+constexpr int kPhiloxStreams = 4;
+typedef uint32_t u32v __attribute__((vector_size(16)));
+typedef uint64_t u64v __attribute__((vector_size(16)));
+
+inline u64v multiply_low(u64v a, uint32_t b) {
+    return u64v(vmull_u32(vmovn_u64(uint64x2_t(a)), vdup_n_u32(b)));
+}
+
+inline u64v interleave_first(u64v a, u64v b) { return u64v(vzip1q_u64(uint64x2_t(a), uint64x2_t(b))); }
+inline u64v interleave_second(u64v a, u64v b) { return u64v(vzip2q_u64(uint64x2_t(a), uint64x2_t(b))); }
+
+// There is no pdep: one turn for each set bit.
+inline uint64_t deposit_bits(uint64_t bits, uint64_t where) {
+    uint64_t deposited = 0;
+    for (; where; where &= where - 1, bits >>= 1) deposited |= (where & -where) & -(bits & 1);
+    return deposited;
+}
+
+typedef uint32x4_t Mask;  // all ones or zero in each lane
+inline Mask lanes_of(uint32_t bits) {
+    const uint32x4_t lane = {1, 2, 4, 8};
+    return vtstq_u32(vdupq_n_u32(bits), lane);
+}
+inline uint32_t bits_of(Mask mask) {
+    const uint32x4_t lane = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(mask, lane));
+}
+inline Mask less(u32v a, u32v b) { return vcltq_u32(uint32x4_t(a), uint32x4_t(b)); }
+inline Mask under_16_bits(u32v a) { return vcltq_u32(uint32x4_t(a), vdupq_n_u32(0x10000)); }
+inline Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
+inline u32v select(Mask mask, u32v yes, u32v no) { return u32v(vbslq_u32(mask, uint32x4_t(yes), uint32x4_t(no))); }
+inline u32v expand_words(const uint8_t* p, uint32_t bits) {
+    uint32_t ranks;
+    __builtin_memcpy(&ranks, kLaneTable.rank[bits], 4);
+    const uint16x4_t words = vreinterpret_u16_u8(vld1_u8(p));
+    // Word number r is the bytes 2 r and 2 r + 1: rank r in each lane gives the byte indices of a table look-up.
+    const uint16x4_t rank = vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(ranks))));
+    const uint16x4_t bytes = vadd_u16(vmul_n_u16(rank, 0x0202), vdup_n_u16(0x0100));
+    return u32v(vmovl_u16(vreinterpret_u16_u8(vtbl1_u8(vreinterpret_u8_u16(words), vreinterpret_u8_u16(bytes)))));
+}
+
+#include "mask_inl.h"
+#include "random_inl.h"
+#include "conv_inl.h"
+#include "linear_inl.h"
+
+}  // namespace
+
+const Ops neon_ops = {
+    .name = "neon",
+    .words = words,
+    .plane = plane,
+    .freeze = freeze,
+    .deposit = deposit,
+    .count_bits = count_bits,
+    .decode_static = decode_static,
+    .float_lanes = kFloats,
+    .list_steps = list_steps,
+    .list_bundle = list_bundle,
+    .accumulate_lists = accumulate_lists,
+    .gather_rows = gather_rows,
+    .linear = linear,
+    .scale_shift = scale_shift,
+    .add_floats = add_floats,
+    .relu_floats = relu_floats,
+};
+
+}  // namespace slt

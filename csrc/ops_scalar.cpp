@@ -1,0 +1,117 @@
+// The slow twin: straight from docs/format.md, one position, one ordinal at a time. Shares nothing with *_inl.h.
+#include <cstdint>
+#include <cstring>
+
+#include "ops.h"
+#include "random.h"
+
+namespace slt {
+namespace {
+
+void words(Generator generator, uint32_t rounds, size_t count, const uint32_t* counters, const uint32_t* keys,
+           uint32_t* out) {
+    for (size_t i = 0; i < count; ++i) {
+        random_words(generator, rounds, counters + 4 * i, keys + 4 * i, out + 4 * i);
+    }
+}
+
+void plane(const Plane& p, uint32_t block0, size_t blocks, void* out) {
+    const uint32_t key[4] = {static_cast<uint32_t>(p.seed), static_cast<uint32_t>(p.seed >> 32), 0, 0};
+    for (size_t i = 0; i < blocks; ++i) {
+        const uint32_t block = static_cast<uint32_t>(block0 + i);
+        const uint32_t counter[4] = {block, p.plane + 256 * p.generation, p.layer, p.stream};
+        uint32_t four[4];
+        random_words(p.generator, p.rounds, counter, key, four);
+        std::memcpy(static_cast<char*>(out) + 16 * i, four, 16);
+    }
+}
+
+void freeze(const FreezePattern& p, uint32_t block0, size_t blocks, uint64_t* free, uint64_t* locked) {
+    for (size_t block = 0; block < blocks; ++block) {
+        uint32_t planes[16][4];
+        for (uint32_t b = 0; b < p.bits; ++b) {
+            plane({p.generator, p.rounds, p.seed, 1, p.layer, 0, b}, static_cast<uint32_t>(block0 + block), 1,
+                  planes[b]);
+        }
+        for (uint32_t half = 0; half < 2; ++half) free[2 * block + half] = locked[2 * block + half] = 0;
+        for (uint32_t i = 0; i < 128; ++i) {
+            uint32_t u = 0;
+            for (uint32_t b = 0; b < p.bits; ++b) u = 2 * u + (planes[b][i / 32] >> i % 32 & 1);
+            const uint64_t bit = uint64_t{1} << i % 64;
+            if (u < p.prune) continue;
+            (u >= (1u << p.bits) - p.lock ? locked : free)[2 * block + i / 64] |= bit;
+        }
+    }
+}
+
+uint64_t deposit(uint64_t* free, size_t words, const uint32_t* mask, uint64_t start) {
+    for (size_t position = 0; position < 64 * words; ++position) {
+        const uint64_t bit = uint64_t{1} << position % 64;
+        if (!(free[position / 64] & bit)) continue;
+        if (!(mask[start / 32] >> start % 32 & 1)) free[position / 64] &= ~bit;
+        ++start;
+    }
+    return start;
+}
+
+uint64_t count_bits(const uint64_t* words, size_t count) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < 64 * count; ++i) total += words[i / 64] >> i % 64 & 1;
+    return total;
+}
+
+TileFault decode_static(const uint8_t* payload, size_t words, uint64_t first, uint64_t last, uint32_t f,
+                        uint32_t* out) {
+    const auto word = [payload](size_t i) { return uint32_t{payload[2 * i]} | uint32_t{payload[2 * i + 1]} << 8; };
+    if (words < 64) return TileFault::words_short;
+    uint32_t states[32];
+    for (size_t lane = 0; lane < 32; ++lane) {
+        states[lane] = word(2 * lane) | word(2 * lane + 1) << 16;
+        if (states[lane] < 0x10000u) return TileFault::start_state;
+    }
+    for (uint64_t i = first / 32; i <= (last - 1) / 32; ++i) out[i - first / 32] = 0;
+    size_t taken = 64;
+    for (uint64_t ordinal = first; ordinal < last; ++ordinal) {
+        uint32_t& x = states[ordinal % 32];
+        const uint32_t s = x % 4096;
+        if (s < f) {
+            x = f * (x / 4096) + s;
+            out[ordinal / 32 - first / 32] |= 1u << ordinal % 32;
+        } else {
+            x = (4096 - f) * (x / 4096) + s - f;
+        }
+        if (x < 0x10000u) {
+            if (taken == words) return TileFault::words_short;
+            x = x << 16 | word(taken++);
+        }
+    }
+    for (uint32_t x : states) {
+        if (x != 0x10000u) return TileFault::final_state;
+    }
+    return taken == words ? TileFault::none : TileFault::words_left;
+}
+
+#include "kernels_scalar.h"
+
+}  // namespace
+
+const Ops scalar_ops = {
+    .name = "scalar",
+    .words = words,
+    .plane = plane,
+    .freeze = freeze,
+    .deposit = deposit,
+    .count_bits = count_bits,
+    .decode_static = decode_static,
+    .float_lanes = kFloats,
+    .list_steps = list_steps,
+    .list_bundle = list_bundle,
+    .accumulate_lists = accumulate_lists,
+    .gather_rows = gather_rows,
+    .linear = linear,
+    .scale_shift = scale_shift,
+    .add_floats = add_floats,
+    .relu_floats = relu_floats,
+};
+
+}  // namespace slt

@@ -1,0 +1,276 @@
+// Planes of random bits and the freeze pattern, many blocks at a time. Included by each ops_*.cpp inside a namespace
+// of its own, after the primitives kBytes, u32v, u64v (vectors of kBytes bytes) and
+//   u64v multiply_low(u64v a, uint32_t b)   64-bit products of the low halves of a's lanes with b
+//   u64v interleave_first(u64v a, u64v b)   a0 b0 a1 b1 ... of the first halves; interleave_second: of the second
+//   kPhiloxStreams                          independent vectors of Philox that fit the registers
+// Both generators give the same form, Group, whose vectors hold 64 bits per block: whatever is computed bit by bit
+// (the comparisons of the freeze pattern) runs on it, and bits are put into index order only when stored.
+
+constexpr size_t kLanes = kBytes / 8;
+constexpr int kPairs = 4;
+constexpr size_t kGroupBlocks = kPairs * kLanes;
+
+// low[i], high[i] lane j: bits 0 to 63 and 64 to 127 of block i * kLanes + j of the group.
+struct Group {
+    u64v low[kPairs], high[kPairs];
+};
+
+struct Address {
+    uint32_t key[4];
+    uint32_t c1, c2, c3;
+};
+
+inline Address address_of(uint64_t seed, uint32_t stream, uint32_t layer, uint32_t generation, uint32_t plane) {
+    return {{uint32_t(seed), uint32_t(seed >> 32), 0, 0}, plane + 256 * generation, layer, stream};
+}
+
+inline u64v lane_numbers() {
+    u64v v;
+    for (size_t i = 0; i < kLanes; ++i) v[i] = i;
+    return v;
+}
+
+// The rounds on N vectors of counters, one counter per 64-bit lane; upper halves of lanes are garbage throughout.
+template <int kRounds, int N>
+inline void philox_rounds(u64v (&c0)[N], u64v (&c1)[N], u64v (&c2)[N], u64v (&c3)[N], uint32_t k0, uint32_t k1) {
+#pragma GCC unroll 10
+    for (int round = 0; round < kRounds; ++round) {
+#pragma GCC unroll 4
+        for (int i = 0; i < N; ++i) {
+            const u64v p0 = multiply_low(c0[i], 0xD2511F53u), p1 = multiply_low(c2[i], 0xCD9E8D57u);
+            c0[i] = (p1 >> 32) ^ c1[i] ^ k0;
+            c1[i] = p1;
+            c2[i] = (p0 >> 32) ^ c3[i] ^ k1;
+            c3[i] = p0;
+        }
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+}
+
+template <int kRounds>
+struct Philox {
+    static inline void generate(const Address& at, uint32_t block0, Group& group) {
+        const u64v lanes = lane_numbers() + block0;  // a carry into the upper half is garbage like the rest
+        for (int first = 0; first < kPairs; first += kPhiloxStreams) {
+            u64v c0[kPhiloxStreams], c1[kPhiloxStreams], c2[kPhiloxStreams], c3[kPhiloxStreams];
+#pragma GCC unroll 4
+            for (int i = 0; i < kPhiloxStreams; ++i) {
+                c0[i] = lanes + (first + i) * kLanes;
+                c1[i] = u64v{} + at.c1;
+                c2[i] = u64v{} + at.c2;
+                c3[i] = u64v{} + at.c3;
+            }
+            philox_rounds<kRounds>(c0, c1, c2, c3, at.key[0], at.key[1]);
+#pragma GCC unroll 4
+            for (int i = 0; i < kPhiloxStreams; ++i) {
+                group.low[first + i] = (c0[i] & 0xFFFFFFFFu) | (c1[i] << 32);
+                group.high[first + i] = (c2[i] & 0xFFFFFFFFu) | (c3[i] << 32);
+            }
+        }
+    }
+
+    static inline void words(const uint32_t c[4], const uint32_t key[4], uint32_t out[4]) {
+        u64v x0[1] = {u64v{} + c[0]}, x1[1] = {u64v{} + c[1]}, x2[1] = {u64v{} + c[2]}, x3[1] = {u64v{} + c[3]};
+        philox_rounds<kRounds>(x0, x1, x2, x3, key[0], key[1]);
+        const u64v* lanes[4] = {x0, x1, x2, x3};
+        for (int i = 0; i < 4; ++i) out[i] = uint32_t((*lanes[i])[kLanes - 1]);
+    }
+};
+
+constexpr uint32_t kRotations[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5}, {6, 20}, {17, 11}, {25, 10}, {18, 20}};
+
+// One round and, after every fourth, the key; x_w[i] is word w of the i-th vector of counters.
+template <int kRound, int N>
+inline void threefry_round(u32v (&x0)[N], u32v (&xa)[N], u32v (&x2)[N], u32v (&xb)[N]) {
+    constexpr uint32_t a = kRotations[kRound % 8][0], b = kRotations[kRound % 8][1];
+#pragma GCC unroll 4
+    for (int i = 0; i < N; ++i) {
+        x0[i] += xa[i];
+        xa[i] = ((xa[i] << a) | (xa[i] >> (32 - a))) ^ x0[i];
+        x2[i] += xb[i];
+        xb[i] = ((xb[i] << b) | (xb[i] >> (32 - b))) ^ x2[i];
+    }
+}
+
+template <int kRounds, int N, int kRound = 0>
+inline void threefry_rounds(u32v (&x0)[N], u32v (&x1)[N], u32v (&x2)[N], u32v (&x3)[N], const uint32_t (&k)[5]) {
+    if constexpr (kRound < kRounds) {
+        if constexpr (kRound % 2 == 0) {
+            threefry_round<kRound>(x0, x1, x2, x3);
+        } else {
+            threefry_round<kRound>(x0, x3, x2, x1);
+        }
+        if constexpr (kRound % 4 == 3) {
+            constexpr uint32_t s = (kRound + 1) / 4;
+#pragma GCC unroll 4
+            for (int i = 0; i < N; ++i) {
+                x0[i] += k[s % 5];
+                x1[i] += k[(s + 1) % 5];
+                x2[i] += k[(s + 2) % 5];
+                x3[i] += k[(s + 3) % 5] + s;
+            }
+        }
+        threefry_rounds<kRounds, N, kRound + 1>(x0, x1, x2, x3, k);
+    }
+}
+
+template <int kRounds>
+struct Threefry {
+    static constexpr int kVectors = kPairs / 2;  // of 2 * kLanes counters each
+
+    template <int N>
+    static inline void run(const uint32_t key[4], u32v (&x0)[N], u32v (&x1)[N], u32v (&x2)[N], u32v (&x3)[N]) {
+        const uint32_t k[5] = {key[0], key[1], key[2], key[3], 0x1BD11BDAu ^ key[0] ^ key[1] ^ key[2] ^ key[3]};
+        for (int i = 0; i < N; ++i) {
+            x0[i] += k[0];
+            x1[i] += k[1];
+            x2[i] += k[2];
+            x3[i] += k[3];
+        }
+        threefry_rounds<kRounds>(x0, x1, x2, x3, k);
+    }
+
+    // The counters of a vector are in the order that makes its even 32-bit lanes the first kLanes blocks and its odd
+    // ones the next, so that pairing words is a shift and a mask.
+    static inline void generate(const Address& at, uint32_t block0, Group& group) {
+        const u64v numbers = lane_numbers();
+        const u32v lanes = u32v(numbers | ((numbers + kLanes) << 32));
+        u32v x0[kVectors], x1[kVectors], x2[kVectors], x3[kVectors];
+#pragma GCC unroll 4
+        for (int i = 0; i < kVectors; ++i) {
+            x0[i] = lanes + uint32_t(block0 + 2 * i * kLanes);
+            x1[i] = u32v{} + at.c1;
+            x2[i] = u32v{} + at.c2;
+            x3[i] = u32v{} + at.c3;
+        }
+        run(at.key, x0, x1, x2, x3);
+#pragma GCC unroll 4
+        for (int i = 0; i < kVectors; ++i) {
+            const u64v a = u64v(x0[i]), b = u64v(x1[i]), c = u64v(x2[i]), d = u64v(x3[i]);
+            group.low[2 * i] = (a & 0xFFFFFFFFu) | (b << 32);
+            group.high[2 * i] = (c & 0xFFFFFFFFu) | (d << 32);
+            group.low[2 * i + 1] = (a >> 32) | (b & 0xFFFFFFFF00000000u);
+            group.high[2 * i + 1] = (c >> 32) | (d & 0xFFFFFFFF00000000u);
+        }
+    }
+
+    static inline void words(const uint32_t c[4], const uint32_t key[4], uint32_t out[4]) {
+        u32v x0[1] = {u32v{} + c[0]}, x1[1] = {u32v{} + c[1]}, x2[1] = {u32v{} + c[2]}, x3[1] = {u32v{} + c[3]};
+        run(key, x0, x1, x2, x3);
+        const u32v* lanes[4] = {x0, x1, x2, x3};
+        for (int i = 0; i < 4; ++i) out[i] = (*lanes[i])[2 * kLanes - 1];
+    }
+};
+
+// 16-byte blocks in index order: (low, high) of lane 0, of lane 1, ...
+inline void store_group(const u64v (&low)[kPairs], const u64v (&high)[kPairs], uint64_t* out) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kPairs; ++i) {
+        const u64v first = interleave_first(low[i], high[i]), second = interleave_second(low[i], high[i]);
+        __builtin_memcpy(out + 2 * i * kLanes, &first, kBytes);
+        __builtin_memcpy(out + (2 * i + 1) * kLanes, &second, kBytes);
+    }
+}
+
+template <class G>
+void plane_blocks(const Plane& plane, uint32_t block0, size_t blocks, void* out) {
+    const Address at = address_of(plane.seed, plane.stream, plane.layer, plane.generation, plane.plane);
+    Group group;
+    uint64_t words[2 * kGroupBlocks];
+    size_t block = 0;
+    for (; block + kGroupBlocks <= blocks; block += kGroupBlocks) {
+        G::generate(at, uint32_t(block0 + block), group);
+        store_group(group.low, group.high, words);
+        __builtin_memcpy(static_cast<char*>(out) + 16 * block, words, sizeof words);
+    }
+    if (block < blocks) {
+        G::generate(at, uint32_t(block0 + block), group);
+        store_group(group.low, group.high, words);
+        __builtin_memcpy(static_cast<char*>(out) + 16 * block, words, 16 * (blocks - block));
+    }
+}
+
+// u < threshold, one more bit of u: from the least significant bit up, the highest differing bit decides last.
+inline void compare_bit(u64v (&below)[kPairs], const u64v (&u)[kPairs], bool threshold_bit) {
+    if (threshold_bit) {
+#pragma GCC unroll 4
+        for (int i = 0; i < kPairs; ++i) below[i] |= ~u[i];
+    } else {
+#pragma GCC unroll 4
+        for (int i = 0; i < kPairs; ++i) below[i] &= ~u[i];
+    }
+}
+
+template <class G>
+inline void freeze_group(const FreezePattern& pattern, uint32_t block0, uint64_t* free, uint64_t* locked) {
+    const uint32_t lock_from = (1u << pattern.bits) - pattern.lock;
+    Group pruned, unlocked, u;
+    for (int i = 0; i < kPairs; ++i) {
+        pruned.low[i] = pruned.high[i] = u64v{};
+        // Without locks the threshold 2^bits has no bit in any plane: all are below it.
+        unlocked.low[i] = unlocked.high[i] = u64v{} - uint64_t{pattern.lock == 0};
+    }
+    for (uint32_t bit = 0; bit < pattern.bits; ++bit) {
+        G::generate(address_of(pattern.seed, 1, pattern.layer, 0, pattern.bits - 1 - bit), block0, u);
+        compare_bit(pruned.low, u.low, pattern.prune >> bit & 1);
+        compare_bit(pruned.high, u.high, pattern.prune >> bit & 1);
+        if (pattern.lock != 0) {
+            compare_bit(unlocked.low, u.low, lock_from >> bit & 1);
+            compare_bit(unlocked.high, u.high, lock_from >> bit & 1);
+        }
+    }
+    for (int i = 0; i < kPairs; ++i) {
+        pruned.low[i] = unlocked.low[i] & ~pruned.low[i];
+        pruned.high[i] = unlocked.high[i] & ~pruned.high[i];
+        unlocked.low[i] = ~unlocked.low[i];
+        unlocked.high[i] = ~unlocked.high[i];
+    }
+    store_group(pruned.low, pruned.high, free);
+    store_group(unlocked.low, unlocked.high, locked);
+}
+
+template <class G>
+void freeze_blocks(const FreezePattern& pattern, uint32_t block0, size_t blocks, uint64_t* free,
+                   uint64_t* locked) {
+    size_t block = 0;
+    for (; block + kGroupBlocks <= blocks; block += kGroupBlocks) {
+        freeze_group<G>(pattern, uint32_t(block0 + block), free + 2 * block, locked + 2 * block);
+    }
+    if (block < blocks) {
+        uint64_t last_free[2 * kGroupBlocks], last_locked[2 * kGroupBlocks];
+        freeze_group<G>(pattern, uint32_t(block0 + block), last_free, last_locked);
+        __builtin_memcpy(free + 2 * block, last_free, 16 * (blocks - block));
+        __builtin_memcpy(locked + 2 * block, last_locked, 16 * (blocks - block));
+    }
+}
+
+template <class G>
+void words_of(size_t count, const uint32_t* counters, const uint32_t* keys, uint32_t* out) {
+    for (size_t i = 0; i < count; ++i) G::words(counters + 4 * i, keys + 4 * i, out + 4 * i);
+}
+
+// Calls use(G) with the type of the generator; callers have checked the rounds.
+template <class F>
+inline void with_generator(Generator generator, uint32_t rounds, F use) {
+    if (generator == Generator::philox4x32) {
+        rounds == 10 ? use(Philox<10>()) : use(Philox<7>());
+    } else {
+        rounds == 20 ? use(Threefry<20>()) : rounds == 13 ? use(Threefry<13>()) : use(Threefry<12>());
+    }
+}
+
+void plane(const Plane& p, uint32_t block0, size_t blocks, void* out) {
+    with_generator(p.generator, p.rounds,
+                   [&](auto g) { plane_blocks<decltype(g)>(p, block0, blocks, out); });
+}
+
+void freeze(const FreezePattern& p, uint32_t block0, size_t blocks, uint64_t* free, uint64_t* locked) {
+    with_generator(p.generator, p.rounds,
+                   [&](auto g) { freeze_blocks<decltype(g)>(p, block0, blocks, free, locked); });
+}
+
+void words(Generator generator, uint32_t rounds, size_t count, const uint32_t* counters, const uint32_t* keys,
+           uint32_t* out) {
+    with_generator(generator, rounds, [&](auto g) { words_of<decltype(g)>(count, counters, keys, out); });
+}
