@@ -75,6 +75,8 @@ def decode(source: Path | bytes, where: str, channels: int | None = None) -> np.
             pixels = np.asarray(image.convert("L" if grey else "RGB"))
     except DataError:
         raise
+    except Image.DecompressionBombError as error:
+        raise DataError("limit", str(error), where) from None
     except FileNotFoundError:
         raise DataError("missing-data", "no such file", where) from None
     except Exception as error:  # decoders raise many kinds for a damaged file
