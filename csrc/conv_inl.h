@@ -1,0 +1,158 @@
+// Convolution by additions: offset lists from bit planes, and sums of panel rows. Included like random_inl.h, after
+// kBytes. Vectors run over output pixels only, so each pixel's additions have the order of docs/numerics.md.
+//
+// A *panel* holds what the pixels of one or more vectors read: for each block of 128 positions a row of zeros, then
+// one row per position, each row `width` floats, width = vectors * float_lanes.
+//
+// The *offset list* of a bundle of R rows in a block is a byte n and n steps of 2 R bytes: for each row the next
+// kept positive position, then the next kept negative one, each plus one. Exhausted lists go on with 0, the row of
+// zeros: a sum that starts from +0 is never -0, so adding +0 changes nothing, and all 2 R sums, which do not depend
+// on each other, share one loop.
+
+typedef float f32v __attribute__((vector_size(kBytes)));
+constexpr uint32_t kFloats = kBytes / 4;
+
+inline f32v load_floats(const float* p) {
+    f32v v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+
+inline void store_floats(float* p, f32v v) { __builtin_memcpy(p, &v, sizeof v); }
+
+inline uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }
+
+// The n of the bundle's list: the longest of the positive and negative lists of its rows.
+uint32_t list_steps(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows) {
+    uint32_t most = 0;
+    for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words) {
+        const uint32_t all = uint32_t(__builtin_popcountll(kept[0]) + __builtin_popcountll(kept[1]));
+        const uint32_t minus = uint32_t(__builtin_popcountll(sign[0]) + __builtin_popcountll(sign[1]));
+        most = larger(most, larger(minus, all - minus));
+    }
+    return most;
+}
+
+// Offsets of the set bits of a word, `stride` bytes apart. The first kAhead slots are written without a branch;
+// those behind the last bit get 0, which they hold anyway.
+inline uint8_t* list_word(uint64_t bits, uint32_t first, uint8_t* out, size_t stride) {
+    constexpr uint32_t kAhead = 6;
+    const size_t count = size_t(__builtin_popcountll(bits));
+    uint8_t* at = out;
+#pragma GCC unroll 6
+    for (uint32_t i = 0; i < kAhead; ++i, at += stride) {
+        *at = bits ? uint8_t(first + uint32_t(__builtin_ctzll(bits))) : uint8_t(0);
+        bits &= bits - 1;
+    }
+    for (; bits; bits &= bits - 1, at += stride) *at = uint8_t(first + uint32_t(__builtin_ctzll(bits)));
+    return out + count * stride;
+}
+
+// Writes the list (without the byte n) of `rows` rows as a bundle of `bundle`. May write zeros up to
+// kListPadding bytes behind the list.
+void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t bundle,
+                 uint32_t steps, uint8_t* out) {
+    const size_t stride = 2 * size_t(bundle);
+    __builtin_memset(out, 0, steps * stride);
+    for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words) {
+        const uint8_t* plus = list_word(kept[0] & ~sign[0], 1, out + 2 * r, stride);
+        list_word(kept[1] & ~sign[1], 65, out + (plus - out), stride);
+        const uint8_t* minus = list_word(sign[0], 1, out + 2 * r + 1, stride);
+        list_word(sign[1], 65, out + (minus - out), stride);
+    }
+}
+
+// One block of `bundles` bundles of kRows rows: acc [bundles * kRows][width] += plus sums - minus sums.
+// Returns the end of the lists.
+template <uint32_t kRows, uint32_t kVectors>
+const uint8_t* accumulate(const uint8_t* list, uint32_t bundles, const float* block, float* acc) {
+    constexpr uint32_t kWidth = kVectors * kFloats;
+    for (; bundles; --bundles, acc += kRows * kWidth) {
+        f32v plus[kRows][kVectors] = {}, minus[kRows][kVectors] = {};
+        for (uint32_t steps = *list++; steps; --steps, list += 2 * kRows) {
+#pragma GCC unroll 4
+            for (uint32_t r = 0; r < kRows; ++r) {
+                const float* p = block + size_t(list[2 * r]) * kWidth;
+                const float* m = block + size_t(list[2 * r + 1]) * kWidth;
+#pragma GCC unroll 4
+                for (uint32_t v = 0; v < kVectors; ++v) {
+                    plus[r][v] += load_floats(p + v * kFloats);
+                    minus[r][v] += load_floats(m + v * kFloats);
+                }
+            }
+        }
+#pragma GCC unroll 4
+        for (uint32_t r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+            for (uint32_t v = 0; v < kVectors; ++v) {
+                float* at = acc + (r * kVectors + v) * kFloats;
+                store_floats(at, load_floats(at) + (plus[r][v] - minus[r][v]));
+            }
+        }
+    }
+    return list;
+}
+
+const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t bundle, const float* block,
+                                float* acc) {
+    if (bundle == 1) return accumulate<1, 4>(list, bundles, block, acc);
+    if (bundle == 2) return accumulate<2, 2>(list, bundles, block, acc);
+    return accumulate<4, 1>(list, bundles, block, acc);
+}
+
+template <uint32_t kCount>
+inline void copy_runs(const float* from, const Run* runs, uint32_t count, float* to) {
+    for (; count; --count, ++runs, to += kCount) __builtin_memcpy(to, from + runs->from, 4 * kCount);
+}
+
+// Fills `rows` panel rows of `width` floats: row i takes, for each run in order, `length` pixels `stride` apart from
+// image + offsets[i] + run.from; what the runs leave of the row is zeroed.
+void gather_rows(const float* image, const uint32_t* offsets, uint32_t rows, const Run* runs, uint32_t count,
+                 uint32_t stride, uint32_t width, float* to) {
+    uint32_t same = runs[0].length;
+    uint32_t filled = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+        if (runs[i].length != same) same = 0;
+        filled += runs[i].length;
+    }
+    for (uint32_t row = 0; row < rows; ++row, to += width) {
+        const float* from = image + offsets[row];
+        if (stride == 1 && same == 4) {
+            copy_runs<4>(from, runs, count, to);
+        } else if (stride == 1 && same == 8) {
+            copy_runs<8>(from, runs, count, to);
+        } else if (stride == 1 && same == 16) {
+            copy_runs<16>(from, runs, count, to);
+        } else if (stride == 1 && same == 32) {
+            copy_runs<32>(from, runs, count, to);
+        } else {
+            float* at = to;
+            for (uint32_t i = 0; i < count; ++i) {
+                const float* pixel = from + runs[i].from;
+                for (uint32_t j = 0; j < runs[i].length; ++j) at[j] = pixel[size_t(j) * stride];
+                at += runs[i].length;
+            }
+        }
+        for (uint32_t j = filled; j < width; ++j) to[j] = 0;
+    }
+}
+
+// out = x * scale + shift (two roundings; no shift: null), then max(., 0) where relu.
+void scale_shift(const float* x, size_t count, float scale, const float* shift, bool relu, float* out) {
+    for (size_t i = 0; i < count; ++i) {
+        float y = x[i] * scale;
+        if (shift) y = y + *shift;
+        out[i] = relu && !(y > 0) ? 0.0f : y;
+    }
+}
+
+void add_floats(const float* a, const float* b, size_t count, bool relu, float* out) {
+    for (size_t i = 0; i < count; ++i) {
+        const float y = a[i] + b[i];
+        out[i] = relu && !(y > 0) ? 0.0f : y;
+    }
+}
+
+void relu_floats(const float* x, size_t count, float* out) {
+    for (size_t i = 0; i < count; ++i) out[i] = x[i] > 0 ? x[i] : 0.0f;
+}

@@ -1,0 +1,97 @@
+// The slow twin of conv_inl.h and linear_inl.h: the same functions as plain loops, written without a look at them.
+// Included by ops_scalar.cpp. Panels are as wide as with 4 floats a vector.
+
+constexpr uint32_t kFloats = 4;
+
+uint32_t list_steps(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows) {
+    uint32_t most = 0;
+    for (uint32_t r = 0; r < rows; ++r) {
+        uint32_t count[2] = {0, 0};
+        for (uint32_t j = 0; j < 128; ++j) {
+            const size_t word = r * row_words + j / 64;
+            if (kept[word] >> (j % 64) & 1) ++count[sign[word] >> (j % 64) & 1];
+        }
+        for (uint32_t c : count) most = c > most ? c : most;
+    }
+    return most;
+}
+
+void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t bundle,
+                 uint32_t steps, uint8_t* out) {
+    for (size_t i = 0; i < size_t(steps) * 2 * bundle; ++i) out[i] = 0;
+    for (uint32_t r = 0; r < rows; ++r) {
+        size_t count[2] = {0, 0};
+        for (uint32_t j = 0; j < 128; ++j) {
+            const size_t word = r * row_words + j / 64;
+            if (!(kept[word] >> (j % 64) & 1)) continue;
+            const uint32_t minus = sign[word] >> (j % 64) & 1;
+            out[count[minus]++ * 2 * bundle + 2 * r + minus] = uint8_t(j + 1);
+        }
+    }
+}
+
+const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t bundle, const float* block,
+                                float* acc) {
+    const size_t width = 4 / bundle * kFloats;
+    for (uint32_t b = 0; b < bundles; ++b) {
+        const uint32_t steps = *list++;
+        for (uint32_t r = 0; r < bundle; ++r, acc += width) {
+            for (size_t j = 0; j < width; ++j) {
+                float plus = 0, minus = 0;
+                for (size_t i = 0; i < steps; ++i) plus += block[list[i * 2 * bundle + 2 * r] * width + j];
+                for (size_t i = 0; i < steps; ++i) minus += block[list[i * 2 * bundle + 2 * r + 1] * width + j];
+                acc[j] += plus - minus;
+            }
+        }
+        list += size_t(steps) * 2 * bundle;
+    }
+    return list;
+}
+
+void gather_rows(const float* image, const uint32_t* offsets, uint32_t rows, const Run* runs, uint32_t count,
+                 uint32_t stride, uint32_t width, float* to) {
+    for (uint32_t row = 0; row < rows; ++row, to += width) {
+        uint32_t at = 0;
+        for (uint32_t i = 0; i < count; ++i) {
+            for (uint32_t j = 0; j < runs[i].length; ++j) {
+                to[at++] = image[offsets[row] + size_t(runs[i].from) + size_t(j) * stride];
+            }
+        }
+        while (at < width) to[at++] = 0;
+    }
+}
+
+void scale_shift(const float* x, size_t count, float scale, const float* shift, bool relu, float* out) {
+    for (size_t i = 0; i < count; ++i) {
+        const float product = x[i] * scale;
+        const float y = shift ? product + *shift : product;
+        out[i] = relu ? (y > 0 ? y : 0.0f) : y;
+    }
+}
+
+void add_floats(const float* a, const float* b, size_t count, bool relu, float* out) {
+    for (size_t i = 0; i < count; ++i) {
+        const float y = a[i] + b[i];
+        out[i] = relu ? (y > 0 ? y : 0.0f) : y;
+    }
+}
+
+void relu_floats(const float* x, size_t count, float* out) {
+    for (size_t i = 0; i < count; ++i) out[i] = x[i] > 0 ? x[i] : 0.0f;
+}
+
+void linear(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t columns,
+            const float* x, float* sums) {
+    for (uint32_t r = 0; r < rows; ++r) {
+        float lane[16] = {};
+        for (uint32_t k = 0; k < columns; ++k) {
+            const size_t word = r * row_words + k / 64;
+            if (!(kept[word] >> (k % 64) & 1)) continue;
+            lane[k % 16] += sign[word] >> (k % 64) & 1 ? -x[k] : x[k];
+        }
+        for (uint32_t half = 8; half; half /= 2) {
+            for (uint32_t j = 0; j < half; ++j) lane[j] += lane[j + half];
+        }
+        sums[r] = lane[0];
+    }
+}

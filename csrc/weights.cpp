@@ -1,0 +1,157 @@
+#include "weights.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace slt {
+
+WeightScratch::WeightScratch(const WeightMemoryPtr& memory, uint32_t threads)
+    : mask(Counted<uint32_t>(memory)), kept(Counted<uint64_t>(memory)), sign(Counted<uint64_t>(memory)),
+      lists(threads, WeightVector<uint8_t>(Counted<uint8_t>(memory))) {}
+
+namespace {
+
+// Planes of `count` rows from `first` on, all of one tile, into scratch.
+PlaneRows regenerate(const LayerCode& code, uint32_t tile, uint32_t first, uint32_t count, WeightScratch& scratch,
+                     Threads& threads, const Ops& ops) {
+    const size_t words = code.row_words();
+    uint64_t* kept = WeightScratch::room(scratch.kept, count * words);
+    uint64_t* sign = WeightScratch::room(scratch.sign, count * words);
+    uint32_t* mask = nullptr;
+    if (code.has_mask()) {
+        mask = WeightScratch::room(scratch.mask, code.mask_words(tile) + kMaskPadding);
+        code.decode_mask(tile, mask, ops);
+        scratch.counts.resize(count);
+        scratch.starts.resize(count);
+    }
+    uint32_t* counts = mask ? scratch.counts.data() : nullptr;
+    threads.run([&](uint32_t part) {
+        const auto [begin, end] = share(count, 1, part, threads.count());
+        if (begin == end) return;
+        code.freeze_rows(first + begin, end - begin, kept + begin * words, sign + begin * words,
+                         counts ? counts + begin : nullptr, ops);
+    });
+    if (mask) {
+        uint64_t total = 0;
+        for (uint32_t row = 0; row < count; ++row) {
+            scratch.starts[row] = code.mask_start(tile) + total;
+            total += scratch.counts[row];
+        }
+        code.check_free(tile, total);
+    }
+    const uint64_t* starts = mask ? scratch.starts.data() : nullptr;
+    threads.run([&](uint32_t part) {
+        const auto [begin, end] = share(count, 1, part, threads.count());
+        if (begin == end) return;
+        code.finish_rows(first + begin, end - begin, mask, starts ? starts + begin : nullptr, kept + begin * words,
+                         sign + begin * words, ops);
+    });
+    return {first, count, words, kept, sign};
+}
+
+uint32_t rows_at_once(size_t row_words) {
+    return static_cast<uint32_t>(std::max<size_t>(1, kGroupPositions / (64 * row_words)));
+}
+
+}  // namespace
+
+void stream_planes(const LayerCode& code, WeightScratch& scratch, Threads& threads, const Ops& ops,
+                   const std::function<void(const PlaneRows&)>& use) {
+    for (uint32_t index = 0; index < code.tiles(); ++index) {
+        const Tile& tile = code.tile(index);
+        const uint32_t step = code.has_mask() ? tile.rows : std::min(tile.rows, rows_at_once(code.row_words()));
+        for (uint32_t row = 0; row < tile.rows; row += step) {
+            const uint32_t count = std::min(step, tile.rows - row);
+            use(regenerate(code, index, tile.first_row + row, count, scratch, threads, ops));
+        }
+    }
+}
+
+ResidentPlanes::ResidentPlanes(const LayerCode& code, WeightScratch& scratch, Threads& threads, const Ops& ops)
+    : out_(code.fields().out), fan_in_(code.fields().fan_in), rows_(Counted<uint8_t>(code.memory())) {
+    const size_t bytes = (size_t{fan_in_} + 7) / 8;
+    rows_.resize(2 * bytes * out_);
+    stream_planes(code, scratch, threads, ops, [&](const PlaneRows& rows) {
+        for (uint32_t i = 0; i < rows.count; ++i) {
+            uint8_t* to = rows_.data() + 2 * bytes * (rows.first + i);
+            std::memcpy(to, rows.kept + i * rows.row_words, bytes);  // little-endian machines only
+            std::memcpy(to + bytes, rows.sign + i * rows.row_words, bytes);
+        }
+    });
+}
+
+void ResidentPlanes::visit(WeightScratch& scratch, const std::function<void(const PlaneRows&)>& use) const {
+    const size_t bytes = (size_t{fan_in_} + 7) / 8, words = (size_t{fan_in_} + 127) / 128 * 2;
+    const uint32_t step = std::min(out_, rows_at_once(words));
+    uint64_t* kept = WeightScratch::room(scratch.kept, step * words);
+    uint64_t* sign = WeightScratch::room(scratch.sign, step * words);
+    for (uint32_t first = 0; first < out_; first += step) {
+        const uint32_t count = std::min(step, out_ - first);
+        for (uint32_t i = 0; i < count; ++i) {
+            const uint8_t* from = rows_.data() + 2 * bytes * (first + i);
+            kept[(i + 1) * words - 1] = kept[(i + 1) * words - 2] = 0;
+            sign[(i + 1) * words - 1] = sign[(i + 1) * words - 2] = 0;
+            std::memcpy(kept + i * words, from, bytes);
+            std::memcpy(sign + i * words, from + bytes, bytes);
+        }
+        use({first, count, words, kept, sign});
+    }
+}
+
+ListRows ListMaker::make(const PlaneRows& rows, uint32_t begin, WeightVector<uint8_t>& buffer) {
+    const auto bundle_at = [&](uint32_t row, uint32_t block) {
+        const size_t word = row * rows.row_words + 2 * size_t{block};
+        return std::pair{rows.kept + word, rows.sign + word};
+    };
+    const uint32_t limit = std::min(rows.count, begin + kListRows);
+    uint32_t end = begin;
+    bytes_ = 0;
+    steps_.clear();
+    while (end < limit && bytes_ < kListBytes) {
+        const uint32_t present = std::min(bundle_, limit - end);
+        for (uint32_t block = 0; block < blocks_; ++block) {
+            const auto [kept, sign] = bundle_at(end, block);
+            const uint32_t steps = ops_.list_steps(kept, sign, rows.row_words, present);
+            steps_.push_back(static_cast<uint8_t>(steps));
+            bytes_ += 1 + size_t{2} * bundle_ * steps;
+        }
+        end += present;
+    }
+    uint8_t* out = WeightScratch::room(buffer, bytes_ + kListPadding);
+    const uint8_t* lists = out;
+    for (uint32_t block = 0; block < blocks_; ++block) {
+        size_t at = block;
+        for (uint32_t row = begin; row < end; row += bundle_, at += blocks_) {
+            const auto [kept, sign] = bundle_at(row, block);
+            *out++ = steps_[at];
+            ops_.list_bundle(kept, sign, rows.row_words, std::min(bundle_, end - row), bundle_, steps_[at], out);
+            out += size_t{2} * bundle_ * steps_[at];
+        }
+    }
+    return {rows.first + begin, end - begin, lists};
+}
+
+ResidentLists::ResidentLists(const LayerCode& code, uint32_t group_rows, uint32_t bundle, WeightScratch& scratch,
+                             Threads& threads, const Ops& ops)
+    : bundle_(bundle) {
+    ListMaker maker(code.row_blocks(), bundle, ops);
+    stream_planes(code, scratch, threads, ops, [&](const PlaneRows& rows) {
+        for (uint32_t row = 0; row < rows.count;) {
+            const uint32_t group_end = ((rows.first + row) / group_rows + 1) * group_rows - rows.first;
+            const PlaneRows part = rows.part(row, std::min(rows.count, group_end));
+            const ListRows made = maker.make(part, 0, scratch.lists[0]);
+            groups_.push_back({made.first, made.count,
+                               WeightVector<uint8_t>(made.lists, made.lists + maker.bytes(),
+                                                     Counted<uint8_t>(code.memory()))});
+            row += made.count;
+        }
+    });
+}
+
+size_t ResidentLists::bytes() const {
+    size_t total = groups_.capacity() * sizeof(Group);
+    for (const Group& group : groups_) total += group.lists.capacity();
+    return total;
+}
+
+}  // namespace slt

@@ -1,0 +1,112 @@
+// What the kernels of one layer read its weights from: regenerated row group by row group at every use (stream), or
+// kept in the form that the kernel reads (resident).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "layer.h"
+#include "threads.h"
+
+namespace slt {
+
+// Rows of bit planes: row first + i at kept + i * row_words, sign likewise (docs/format.md, section 2; padding 0).
+struct PlaneRows {
+    uint32_t first, count;
+    size_t row_words;
+    const uint64_t* kept;
+    const uint64_t* sign;
+
+    PlaneRows part(uint32_t begin, uint32_t end) const {
+        return {first + begin, end - begin, row_words, kept + begin * row_words, sign + begin * row_words};
+    }
+};
+
+// Buffers that layers share, grown as needed and kept; counted, as all that holds weights.
+class WeightScratch {
+  public:
+    WeightScratch(const WeightMemoryPtr& memory, uint32_t threads);
+
+    template <class T>
+    static T* room(WeightVector<T>& buffer, size_t size) {
+        if (buffer.size() < size) {
+            WeightVector<T>(buffer.get_allocator()).swap(buffer);  // free first: old and new never exist together
+            buffer.resize(size);
+        }
+        return buffer.data();
+    }
+
+    WeightVector<uint32_t> mask;
+    WeightVector<uint64_t> kept, sign;
+    std::vector<WeightVector<uint8_t>> lists;  // one per thread
+    std::vector<uint32_t> counts;
+    std::vector<uint64_t> starts;
+};
+
+// Stream: calls use(rows) for consecutive groups of rows, whose planes live in scratch until it returns: one tile
+// of the file, or where the layer has no index at most kGroupPositions positions.
+void stream_planes(const LayerCode& code, WeightScratch& scratch, Threads& threads, const Ops& ops,
+                   const std::function<void(const PlaneRows&)>& use);
+constexpr uint32_t kGroupPositions = 1u << 20;
+
+// Resident planes: rows of ceil(K / 8) bytes each, kept then sign: at most 2 bits per weight and 14 bits a row.
+class ResidentPlanes {
+  public:
+    ResidentPlanes(const LayerCode& code, WeightScratch& scratch, Threads& threads, const Ops& ops);
+    // As stream_planes; unpacks into scratch.
+    void visit(WeightScratch& scratch, const std::function<void(const PlaneRows&)>& use) const;
+    size_t bytes() const { return rows_.capacity(); }
+
+  private:
+    uint32_t out_, fan_in_;
+    WeightVector<uint8_t> rows_;
+};
+
+// The offset lists (conv_inl.h) of `count` rows from `first` on, block after block, bundle after bundle. Where count is
+// no multiple of the bundle, the last bundle's other rows are empty.
+struct ListRows {
+    uint32_t first, count;
+    const uint8_t* lists;
+};
+
+// Turns rows of planes into lists, a limited number at a time.
+class ListMaker {
+  public:
+    ListMaker(uint32_t blocks, uint32_t bundle, const Ops& ops) : blocks_(blocks), bundle_(bundle), ops_(ops) {}
+    // The lists of rows `begin`, ...: at most kListRows, and no more than one bundle beyond kListBytes. They lie in
+    // buffer, `bytes()` of them.
+    ListRows make(const PlaneRows& rows, uint32_t begin, WeightVector<uint8_t>& buffer);
+    size_t bytes() const { return bytes_; }
+
+  private:
+    uint32_t blocks_, bundle_;
+    const Ops& ops_;
+    size_t bytes_ = 0;
+    std::vector<uint8_t> steps_;  // [bundle][block]
+};
+constexpr uint32_t kListRows = 64;
+constexpr size_t kListBytes = 1u << 17;
+
+// Resident lists, in groups that do not cross a convolution group of `group_rows` rows.
+class ResidentLists {
+  public:
+    ResidentLists(const LayerCode& code, uint32_t group_rows, uint32_t bundle, WeightScratch& scratch,
+                  Threads& threads, const Ops& ops);
+    uint32_t bundle() const { return bundle_; }
+    size_t groups() const { return groups_.size(); }
+    ListRows group(size_t index) const {
+        return {groups_[index].first, groups_[index].count, groups_[index].lists.data()};
+    }
+    size_t bytes() const;
+
+  private:
+    struct Group {
+        uint32_t first, count;
+        WeightVector<uint8_t> lists;
+    };
+    uint32_t bundle_;
+    std::vector<Group> groups_;
+};
+
+}  // namespace slt
