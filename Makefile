@@ -11,7 +11,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
-SOURCES := setup.py $(wildcard csrc/*.* csrc/*/*.*)
+SOURCES := setup.py $(wildcard csrc/*)
 
 .PHONY: demo test lint bench native wheel-test clean
 
@@ -25,7 +25,7 @@ $(VENV)/.tools: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the build tools into $(VENV)"
 	@mkdir -p build
 	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" > build/requires.txt
-	$(PIP) pip wheel -r build/requires.txt
+	$(PIP) -r build/requires.txt
 	@touch $@
 
 # --no-build-isolation: the compiled objects in build/ stay valid from one build to the next.
@@ -68,6 +68,15 @@ lint: $(VENV)/.test
 bench: $(VENV)/.test
 	@mkdir -p build
 	$(BIN)/python -m pytest benchmarks --benchmark-json=build/benchmarks.json
+
+# The C++ tests without Python: as compiled for this machine, under the address and undefined-behaviour sanitizers, and
+# for aarch64 in qemu where the cross compiler is there.
+NATIVE = $(BIN)/python csrc/build.py native --target
+CROSS := $(and $(shell command -v aarch64-linux-gnu-g++),$(shell command -v qemu-aarch64))
+native: $(VENV)/.tools
+	$(NATIVE) x86
+	$(NATIVE) asan
+	$(if $(CROSS),$(NATIVE) aarch64,@echo "aarch64 left out: apt-get install g++-aarch64-linux-gnu qemu-user")
 
 # The wheel in an environment of its own with the core dependencies alone, from a folder without the sources.
 WHEEL_TESTS := $(addprefix $(CURDIR)/tests/,data random format codec runtime models)
