@@ -213,7 +213,7 @@ class Source(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
     generator: Literal["philox4x32", "threefry4x32"] = "philox4x32"
     rounds: int = 10
-    seed: Annotated[int, Meta(ge=0, le=2**64 - 1)] = 0
+    seed: Annotated[int, Meta(ge=0)] = 0  # below 2^64; msgspec cannot state that bound
 
     @classmethod
     def named(cls, generator: str, seed: int) -> Source:
@@ -226,11 +226,13 @@ class Source(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
             raise TicketError(
                 "bad-value", f"unknown generator {generator!r}; known: {', '.join(known)}", "generator"
             )
-        if not 0 <= seed < 2**64:
-            raise TicketError("bad-value", f"seed {seed} is not in [0, 2^64)", "seed")
-        return cls(name, int(rounds or ROUNDS[name][0]), seed)  # type: ignore[arg-type]
+        source = cls(name, int(rounds or ROUNDS[name][0]), seed)  # type: ignore[arg-type]
+        source.check()
+        return source
 
     def check(self) -> None:
+        if not 0 <= self.seed < 2**64:
+            raise TicketError("bad-value", f"seed {self.seed} is not in [0, 2^64)", "source")
         if self.rounds not in ROUNDS[self.generator]:
             allowed = ", ".join(map(str, ROUNDS[self.generator]))
             raise TicketError(

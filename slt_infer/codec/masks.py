@@ -101,13 +101,15 @@ def coded_layer(
     if ones in (0, free):
         code = _const(shape, 255 if ones and free else 0)
     else:
-        code = _coded(core, shape, mask, free, ones)
+        code = _coded(source, shape, layer_id, freeze, mask, free, ones)
     return Layer(shape, layer_id, freeze, mask, code, pruned, locked, free, locked + ones, affine)
 
 
-def _coded(core: _core.LayerCode, shape: LayerShape, mask: np.ndarray, free: int, ones: int) -> MaskCode:
+def _coded(
+    source: Source, shape: LayerShape, layer_id: int, freeze: Freeze, mask: np.ndarray, free: int, ones: int
+) -> MaskCode:
     rows = tile_rows(shape)
-    counts = core.free_counts(rows)
+    counts = _tile_counts(source, shape, layer_id, freeze, rows)
     ends = np.cumsum(counts, dtype=np.int64)
     spans = list(zip((ends - counts).tolist(), ends.tolist(), strict=True))
     raw = [_core.encode_raw(mask, first, last) if last > first else b"" for first, last in spans]
@@ -138,6 +140,27 @@ def _coded(core: _core.LayerCode, shape: LayerShape, mask: np.ndarray, free: int
     )
 
 
+def _tile_counts(source: Source, shape: LayerShape, layer_id: int, freeze: Freeze, rows: int) -> np.ndarray:
+    """Free weights of each tile of `rows` rows: uint32 [tiles]."""
+
+    def count(first: int) -> int:
+        free, _ = _core.freeze_rows(
+            source.generator,
+            source.rounds,
+            source.seed,
+            layer_id,
+            shape.fan_in,
+            freeze.bits,
+            freeze.prune,
+            freeze.lock,
+            first,
+            min(rows, shape.out - first),
+        )
+        return int(np.bitwise_count(free).sum(dtype=np.int64))
+
+    return np.array([count(first) for first in range(0, shape.out, rows)], dtype=np.uint32)
+
+
 def decoded_layer(
     source: Source,
     shape: LayerShape,
@@ -153,7 +176,7 @@ def decoded_layer(
     where = f"mask of layer {shape.name}"
     core = core_layer(source, shape, layer_id, freeze, code)
     if code.mode != "const":
-        wrong = np.flatnonzero(core.free_counts(code.tile_rows) != code.free)
+        wrong = np.flatnonzero(core.free_counts() != code.free)
         if len(wrong):
             raise TicketError("bad-mask", f"tile {wrong[0]} claims another number of free weights", where)
     pruned, locked, free = core.counts()

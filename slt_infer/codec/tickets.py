@@ -10,7 +10,7 @@ import numpy as np
 from slt_infer import _core
 from slt_infer.codec.masks import coded_layer, pattern
 from slt_infer.errors import RatioError, TicketError
-from slt_infer.ticket import Freeze, Layer, Network, Preprocessing, Source, Ticket, pack_bits
+from slt_infer.ticket import Freeze, Layer, Network, Preprocessing, Source, Ticket, pack_bits, unpack_bits
 
 SYNTHETIC = 5  # stream
 
@@ -93,7 +93,7 @@ def synthetic_masks(
     if not 0 <= wanted <= free:
         raise RatioError(
             "bad-ratio",
-            f"sparsity {sparsity} keeps {wanted + locked} of {network.weights} weights, but {locked} are locked "
+            f"sparsity {sparsity} keeps {wanted + locked} of {network.weights} weights; {locked} are locked "
             f"and {free} free",
             "sparsity",
         )
@@ -129,10 +129,9 @@ def synthetic_mask(source: Source, layer_id: int, free: int, keep: int) -> np.nd
     whole = int(np.searchsorted(ties, keep, side="right"))
     chosen[:whole] |= candidates[:whole]
     keep -= int(ties[whole - 1]) if whole else 0
-    for _ in range(keep):
-        lowest = candidates[whole] & -candidates[whole]
-        chosen[whole] |= lowest
-        candidates[whole] ^= lowest
+    if keep:
+        ordinals = np.flatnonzero(unpack_bits(candidates[whole : whole + 1], 32))[:keep]
+        chosen[whole] |= np.uint32(sum(1 << int(i) for i in ordinals))
     return chosen
 
 

@@ -51,7 +51,7 @@ CASES = [
     # path, value, code, text
     ([SOURCE, 0], "mt19937", "bad-header", "mt19937"),
     ([SOURCE, 1], 8, "bad-value", "8 rounds"),
-    ([SOURCE, 2], -1, "bad-header", "source"),
+    ([SOURCE, 2], -1, "bad-header", ">= 0"),
     ([INPUT, 0], 0, "bad-header", ">= 1"),
     ([INPUT, 0], 5, "bad-value", "mean and std"),
     ([INPUT, 1], 2**14 + 1, "bad-header", "<="),
@@ -61,7 +61,7 @@ CASES = [
     ([INPUT, 5], "zoom", "bad-header", "zoom"),
     ([LAYERS, 0, OUT], 2**20 + 2, "bad-header", "<="),
     ([LAYERS, 0, OUT], 5, "bad-value", "5 rows in 2 groups"),
-    ([LAYERS, 0, INPUTS], 2**20, "limit", "positions"),
+    ([LAYERS, 0, INPUTS], 2**20, "limit", "tiles of 6 rows"),
     ([LAYERS, 0, INPUTS], 3, "bad-graph", "channels"),
     ([LAYERS, 0, ROWS], 9, "bad-graph", "does not fit"),
     ([LAYERS, 0, BITS], 17, "bad-header", "<= 16"),
