@@ -1,0 +1,5 @@
+"""Runs tickets: a plan of the graph, one arena for activations, one kernel per layer (docs/numerics.md)."""
+
+from slt_infer.runtime.plan import Plan, accumulations
+
+__all__ = ["Plan", "accumulations"]

@@ -1,0 +1,141 @@
+"""A ticket made ready to run: `net = Plan(ticket); logits = net(images)`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+
+from slt_infer import _core
+from slt_infer.errors import SltError
+from slt_infer.runtime.cpu import CpuBackend, LayerReport, Layers, Mode
+from slt_infer.runtime.reference_backend import ReferenceBackend
+from slt_infer.runtime.schedule import Step
+from slt_infer.ticket import Conv2d, Flatten, Linear, Ticket, inputs_of
+
+Backend = Literal["cpu", "reference"]
+BACKENDS: tuple[str, ...] = get_args(Backend)
+MODES: tuple[str, ...] = get_args(Mode)
+
+
+class _Runner(Protocol):
+    isa: str
+    report: list[LayerReport]
+
+    @property
+    def peak_weight_bytes(self) -> int: ...
+
+    def run(self, images: np.ndarray) -> np.ndarray: ...
+
+
+class Plan:
+    """A network with its shapes, memory and kernels chosen; not for two calls at once.
+
+    backend: `cpu` (C++) or `reference` (NumPy, slow). mode: `stream` regenerates weights at every call, a row group of a
+    layer at a time; `resident` keeps what the kernels read, at most 2 bits per weight and 8 bytes per row. threads: of
+    the cpu backend. max_memory: bytes that activations, scratch and weights may take together (None: what the
+    machine has). isa: forces an instruction set of _core.machine()["isas"].
+
+    Results do not depend on backend, mode, threads, isa or how images are batched (docs/numerics.md).
+
+    Raises SltError: `unknown-backend`, `unknown-mode`, `unknown-isa`, `bad-threads`, `memory`; TicketError for
+    a graph that is none.
+    """
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        backend: Backend = "cpu",
+        mode: Mode = "stream",
+        threads: int = 1,
+        max_memory: int | None = None,
+        isa: str = "",
+    ) -> None:
+        if backend not in BACKENDS:
+            raise SltError("unknown-backend", f"{backend!r}; there are {', '.join(BACKENDS)}", "plan")
+        if mode not in MODES:
+            raise SltError("unknown-mode", f"{mode!r}; there are {', '.join(MODES)}", "plan")
+        if not 1 <= threads <= 1024:
+            raise SltError("bad-threads", f"{threads} threads; 1 to 1024 are allowed", "plan")
+        if isa and isa not in _core.machine()["isas"]:
+            known = ", ".join(_core.machine()["isas"])
+            raise SltError("unknown-isa", f"{isa!r}; this machine runs {known}", "plan")
+        self.ticket, self.backend, self.mode, self.threads = ticket, backend, mode, threads
+        limit = _machine_memory() if max_memory is None else max_memory
+        self._runner: _Runner = (
+            ReferenceBackend(ticket, limit)
+            if backend == "reference"
+            else CpuBackend(ticket, mode, threads, isa, limit)
+        )
+
+    def __call__(self, images: Any) -> Any:
+        """Logits [N, classes] of preprocessed images [N, C, H, W], float32: NumPy for NumPy, torch for torch (CPU).
+
+        Raises SltError, code `bad-input`, for another shape, type or device.
+        """
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(images, torch.Tensor):
+            if images.device.type != "cpu":
+                raise SltError("bad-input", f"is on {images.device}, wants the CPU", "images")
+            return torch.from_numpy(self._run(images.detach().numpy()))
+        return self._run(images)
+
+    def _run(self, images: Any) -> np.ndarray:
+        wanted = self.ticket.network.input
+        if not isinstance(images, np.ndarray) or images.dtype != np.float32:
+            kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
+            raise SltError("bad-input", f"wants float32 numbers of NumPy or torch, is given {kind}", "images")
+        if images.ndim != 4 or images.shape[1:] != wanted:
+            raise SltError("bad-input", f"wants shape [N, {', '.join(map(str, wanted))}], is given {list(images.shape)}", "images")
+        return self._runner.run(images)
+
+    @property
+    def isa(self) -> str:
+        """The instruction set of the kernels; `numpy` for the reference."""
+        return self._runner.isa
+
+    @property
+    def peak_weight_bytes(self) -> int:
+        """The most bytes that anything derived from weights has taken at one time: coded masks, planes, lists."""
+        return self._runner.peak_weight_bytes
+
+    @property
+    def layers(self) -> list[LayerReport]:
+        """Per layer: operator, kernel, density and the bytes kept of its weights."""
+        return list(self._runner.report)
+
+
+def accumulations(
+    ticket: Ticket, images: np.ndarray, on_layer: Callable[[int, np.ndarray], np.ndarray], threads: int = 1
+) -> np.ndarray:
+    """Runs the graph node by node with affines that are found on the way; gives the logits [N, classes].
+
+    on_layer(i, sums) is given layer i's sums with weights +-1, float32 [N, out, ...], and returns the affine, float32
+    [2, out], to apply to them. The ticket's own affines are not read. images: float32 [N, C, H, W].
+    """
+    layers = Layers(ticket, "stream", threads, "")
+    shapes, nodes = ticket.network.shapes(), ticket.network.nodes
+    last = {value: number for number, node in enumerate(nodes) for value in inputs_of(node)}
+    values: dict[int, np.ndarray] = {0: np.ascontiguousarray(images, dtype=np.float32)}
+    for number, node in enumerate(nodes):
+        given = [values[value] for value in inputs_of(node)]
+        out = np.empty((len(images), *shapes[number + 1]), dtype=np.float32)
+        if isinstance(node, Conv2d | Linear):
+            layers.sums(node, given[0], out)
+            scale, shift = np.ascontiguousarray(on_layer(node.layer, out), dtype=np.float32)
+            _core.scale_shift(layers.work, out, scale, shift, out)
+        elif isinstance(node, Flatten):
+            out = given[0].reshape(out.shape)
+        else:
+            layers.call(Step(node, inputs_of(node), number + 1), given, out)()
+        values[number + 1] = out
+        for value in [v for v in values if last.get(v, len(nodes)) <= number]:
+            del values[value]
+    return values[len(nodes)]
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

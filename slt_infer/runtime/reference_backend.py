@@ -1,0 +1,43 @@
+"""The `reference` backend: slt_infer/reference.py behind the interface of the others."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from slt_infer import reference
+from slt_infer.errors import SltError
+from slt_infer.runtime.cpu import LayerReport
+from slt_infer.ticket import Conv2d, Ticket
+
+
+class ReferenceBackend:
+    """Keeps whole float32 weights of one layer at a time; meant to check, not to be fast."""
+
+    isa = "numpy"
+
+    def __init__(self, ticket: Ticket, max_memory: int) -> None:
+        values = sum(math.prod(shape) for shape in ticket.network.shapes())
+        needed = 4 * (values + max(layer.shape.weights for layer in ticket.layers))
+        if needed > max_memory:
+            raise SltError("memory", f"one image needs {needed} bytes, over {max_memory}", "plan")
+        operators = {n.layer: n for n in ticket.network.nodes if hasattr(n, "layer")}
+        self.ticket = ticket
+        self.report = [
+            LayerReport(
+                layer.shape.name,
+                "conv2d" if isinstance(operators[i], Conv2d) else "linear",
+                "numpy",
+                layer.kept / layer.shape.weights,
+                0,
+            )
+            for i, layer in enumerate(ticket.layers)
+        ]
+        self.peak_weight_bytes = 0
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """float32 [N, C, H, W] to float32 [N, classes]. Counts the planes and floats of the largest layer as weights."""
+        # signs, pattern, kept: bytes; the random numbers of the pattern: int64
+        self.peak_weight_bytes = max(16 * layer.shape.weights for layer in self.ticket.layers)
+        return reference.run(self.ticket, images)
