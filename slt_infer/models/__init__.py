@@ -38,9 +38,9 @@ def network(name: str, input: Image | None = None, classes: int | None = None) -
     """The graph of a network, all of its weight tensors masked, without biases.
 
     name: one of NAMES, or an MLP of any widths; `@0.5` after it multiplies the widths (the number of inputs
-    and of classes stay). input: (channels, height, width), the network's usual one if None. classes: likewise.
-    `LayerShape.affine` marks the layers that a batch norm without learned parameters follows: every hidden
-    layer of an MLP, every convolution of a ResNet, none of Conv2/4/6 (Frankle & Carbin 2019).
+    and of classes stay). input: (channels, height, width), the network's usual one if None. classes:
+    likewise. `LayerShape.affine` marks the layers that a batch norm without learned parameters follows: every
+    hidden layer of an MLP, every convolution of a ResNet, none of Conv2/4/6 (Frankle & Carbin 2019).
 
     Raises SltError: `bad-network` for an unknown name or sizes that do not fit it, `bad-graph` (TicketError)
     where an input is too small for the pools.

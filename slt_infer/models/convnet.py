@@ -11,9 +11,9 @@ from slt_infer.ticket import Network
 def convnet(depth: int) -> Callable[[str, tuple[int, int, int], int, float], Network]:
     """Builder of the network with `depth` convolutions.
 
-    Convolutions 3x3 of 64, 64, pool, 128, 128, pool, 256, 256, pool channels, of which the first `depth`, then
-    linear layers of 256, 256 and the classes; ReLU after each but the last. The width factor scales all of
-    these but the classes (Conv6 of IteRand, section 5: 64r to 256r and 256r linear).
+    Convolutions 3x3 of 64, 64, pool, 128, 128, pool, 256, 256, pool channels, of which the first `depth`,
+    then linear layers of 256, 256 and the classes; ReLU after each but the last. The width factor scales all
+    of these but the classes (Conv6 of IteRand, section 5: 64r to 256r and 256r linear).
     """
 
     def build(name: str, input: tuple[int, int, int], classes: int, factor: float) -> Network:

@@ -1,8 +1,8 @@
 """ResNets (He et al. 2016), CIFAR and ImageNet forms.
 
 Batch norm without learned parameters after each convolution. The width factor scales the four stages (64r,
-128r, 256r, 512r) and leaves the stem at 64 channels: the rule of IteRand (section 5 and its parameter counts).
-The paper on frozen source networks varies the width too but prints neither factors nor counts.
+128r, 256r, 512r) and leaves the stem at 64 channels: the rule of IteRand (section 5 and its parameter
+counts). The paper on frozen source networks varies the width too but prints neither factors nor counts.
 """
 
 from __future__ import annotations

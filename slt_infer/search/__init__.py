@@ -1,0 +1,1 @@
+"""Finding a ticket in a source network. Only `module`, `batches` and `trainer` import torch."""

@@ -1,0 +1,146 @@
+"""What a search leaves for slt-export: masks and affines in result.npz, the rest in result.json. No torch."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from slt_infer import models
+from slt_infer.errors import SltError
+from slt_infer.ticket import Freeze, Network, Preprocessing, Source
+
+
+class LayerCounts(Struct, frozen=True):
+    """Realised counts of weights."""
+
+    name: str
+    weights: int
+    pruned: int
+    locked: int
+    free: int
+    kept: int
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """result.json. sparsity and density are realised ones and add up to 1."""
+
+    network: str
+    input: tuple[int, int, int]
+    classes: int
+    source: Source
+    freezes: tuple[Freeze, ...]
+    preprocessing: Preprocessing
+    layers: tuple[LayerCounts, ...]
+    method: str
+    sparsity: float
+    density: float
+    val_accuracy: float
+    test_accuracy: float
+    epochs: float
+    best_epoch: int
+    iterations: int
+    seconds: float
+    data: str
+    settings: dict[str, Any]
+    provenance: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished search.
+
+    masks: per layer, booleans [free] by free ordinal. affines: per layer, float32 [2, out], scales then
+    shifts of the sum of +-1 weights, or None where no batch norm follows.
+    """
+
+    summary: Summary
+    masks: list[NDArray[np.bool_]]
+    affines: list[NDArray[np.float32] | None]
+
+    @property
+    def network(self) -> Network:
+        return models.network(self.summary.network, self.summary.input, self.summary.classes)
+
+
+def save(folder: Path, result: Result) -> None:
+    """Writes result.npz, then result.json: whoever finds the latter finds a whole result."""
+    arrays: dict[str, NDArray[Any]] = {f"mask_{i}": mask for i, mask in enumerate(result.masks)}
+    arrays |= {f"affine_{i}": affine for i, affine in enumerate(result.affines) if affine is not None}
+    write_arrays(folder / "result.npz", arrays)
+    write_json(folder / "result.json", result.summary)
+
+
+def load(folder: Path) -> Result:
+    """Reads what `save` wrote. Raises SltError: `no-result` if not finished, `bad-result` if damaged."""
+    summary = load_summary(folder)
+    try:
+        with np.load(folder / "result.npz", allow_pickle=False) as arrays:
+            masks = [arrays[f"mask_{i}"] for i in range(len(summary.layers))]
+            names = [f"affine_{i}" for i in range(len(summary.layers))]
+            affines = [arrays[name] if name in arrays.files else None for name in names]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise SltError("bad-result", f"cannot be read: {error}", str(folder / "result.npz")) from error
+    for layer, mask in zip(summary.layers, masks, strict=True):
+        if mask.shape != (layer.free,) or mask.dtype != bool or layer.locked + mask.sum() != layer.kept:
+            raise SltError(
+                "bad-result", f"mask of layer {layer.name} does not fit", str(folder / "result.npz")
+            )
+    return Result(summary, masks, affines)
+
+
+def load_summary(folder: Path) -> Summary:
+    """result.json alone. Raises as `load`."""
+    path = folder / "result.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Summary)
+    except OSError as error:
+        raise SltError("no-result", "holds no finished search (no result.json)", str(folder)) from error
+    except msgspec.DecodeError as error:
+        raise SltError("bad-result", str(error), str(path)) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, written atomically."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
+    write_atomically(path, lambda file: file.write(text))
+
+
+def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """An .npz whose bytes depend on the arrays alone (members carry no time), written atomically."""
+
+    def write(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                member = io.BytesIO()
+                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue(), zipfile.ZIP_DEFLATED)
+
+    write_atomically(path, write)
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Beside the file, to the disk, then in its place: a kill leaves the old content or the new."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
