@@ -230,7 +230,8 @@ def read(data: bytes) -> dict:
     entries = [struct.unpack_from("<III", data, index + 12 * i) for i in range(sum(tiles))]
     end = index + 12 * len(entries)
     assert struct.unpack_from("<I", data, end)[0] == (crc32c(data[index:end]) if entries else 0)
-    at, masks, affines = aligned(end + 4, 8), [], []
+    at, masks = aligned(end + 4, 8), []
+    affines: list[np.ndarray | None] = []
     for layer, count in zip(layers, tiles, strict=True):
         mode, density = layer[11:13]
         bits: list[int] = []

@@ -30,46 +30,46 @@ class _Node(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """Reads earlier values of the graph: 0 is the image, node i makes value i + 1."""
 
 
-class Conv2d(_Node, tag="conv2d"):
+class Conv2d(_Node, frozen=True, tag="conv2d"):
     value: Index
     layer: Index
     stride: Window = 1
     padding: Padding = 0
 
 
-class Linear(_Node, tag="linear"):
+class Linear(_Node, frozen=True, tag="linear"):
     value: Index
     layer: Index
 
 
-class Relu(_Node, tag="relu"):
+class Relu(_Node, frozen=True, tag="relu"):
     value: Index
 
 
-class Add(_Node, tag="add"):
+class Add(_Node, frozen=True, tag="add"):
     left: Index
     right: Index
 
 
-class MaxPool2d(_Node, tag="max_pool2d"):
+class MaxPool2d(_Node, frozen=True, tag="max_pool2d"):
     value: Index
     kernel: Window
     stride: Window
     padding: Padding = 0
 
 
-class AvgPool2d(_Node, tag="avg_pool2d"):
+class AvgPool2d(_Node, frozen=True, tag="avg_pool2d"):
     value: Index
     kernel: Window
     stride: Window
     padding: Padding = 0
 
 
-class GlobalAvgPool2d(_Node, tag="global_avg_pool2d"):
+class GlobalAvgPool2d(_Node, frozen=True, tag="global_avg_pool2d"):
     value: Index
 
 
-class Flatten(_Node, tag="flatten"):
+class Flatten(_Node, frozen=True, tag="flatten"):
     value: Index
 
 
