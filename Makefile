@@ -40,18 +40,16 @@ $(VENV)/.test: $(VENV)/.search
 	@touch $@
 
 # demo/ keeps the run and the packed file, to look at.
-DEMO := demo/digits
 demo: $(VENV)/.search
-	@rm -rf $(DEMO) && mkdir -p demo
-	@echo; echo "1. Search a ticket in a random network: scikit-learn's digits, half of the weights removed"
-	$(BIN)/slt-train --arch mlp-64-300-100-10 --data digits --sparsity 0.5 --prune 0.25 --lock 0.25 \
-	    --epochs 30 --threads $(JOBS) --out $(DEMO)
-	@echo; echo "2. Pack it: a seed, the coded mask, a scale and a shift per neuron; no weights"
-	$(BIN)/slt-export $(DEMO) -o $(DEMO).slt
+	@rm -rf demo && mkdir demo
+	@echo; echo "1. Search a ticket in a random network, on scikit-learn's digits; half of the weights are removed"
+	$(BIN)/slt-train --recipe mlp-digits --threads $(JOBS) --out demo/runs
+	@echo; echo "2. Pack it: a seed, the coded mask, a scale and a shift per neuron, no weights"
+	$(BIN)/slt-export demo/runs/*/ -o demo/digits.slt
 	@echo; echo "3. Run the packed file: weights are made anew from the seed, products are additions"
-	$(BIN)/slt-run $(DEMO).slt --data digits
-	@echo; echo "4. Check it"
-	$(BIN)/slt-inspect $(DEMO).slt
+	$(BIN)/slt-run demo/digits.slt --data digits
+	@echo; echo "4. Check every checksum, and see what is inside"
+	$(BIN)/slt-inspect demo/digits.slt
 
 # One thread per process: the tests themselves run in parallel.
 test: export OMP_NUM_THREADS = 1

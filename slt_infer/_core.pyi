@@ -1,0 +1,139 @@
+"""The compiled module (csrc/bindings.cpp, csrc/bind_runtime.cpp). ValueError where sizes do not agree.
+
+`isa` is "" (chosen at run time), "scalar", "avx2", "avx512" or "neon". docs/format.md gives every rule.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+_F32 = NDArray[np.float32]
+_U32 = NDArray[np.uint32]
+_U64 = NDArray[np.uint64]
+
+def machine() -> dict[str, Any]: ...
+def crc32c(buffer: Buffer, value: int = 0) -> int: ...
+def random_words(generator: str, rounds: int, counters: _U32, keys: _U32, isa: str = "") -> _U32: ...
+def plane(
+    generator: str,
+    rounds: int,
+    seed: int,
+    stream: int,
+    layer: int,
+    generation: int,
+    plane: int,
+    block0: int,
+    blocks: int,
+    isa: str = "",
+) -> _U32: ...
+def signs(
+    generator: str, rounds: int, seed: int, id: int, fan_in: int, first: int, count: int, isa: str = ""
+) -> _U64: ...
+def freeze_rows(
+    generator: str,
+    rounds: int,
+    seed: int,
+    id: int,
+    fan_in: int,
+    bits: int,
+    prune: int,
+    lock: int,
+    first: int,
+    count: int,
+    isa: str = "",
+) -> tuple[_U64, _U64]: ...
+def encode_static(mask: _U32, first: int, last: int, density: int) -> bytes: ...
+def encode_raw(mask: _U32, first: int, last: int) -> bytes: ...
+def decode_static(payload: Buffer, first: int, last: int, density: int, isa: str = "") -> _U32: ...
+
+class WeightMemory:
+    def __init__(self) -> None: ...
+    @property
+    def current(self) -> int: ...
+    @property
+    def peak(self) -> int: ...
+    def reset_peak(self) -> None: ...
+
+class LayerCode:
+    def __init__(
+        self,
+        *,
+        generator: str,
+        rounds: int,
+        seed: int,
+        id: int,
+        out: int,
+        fan_in: int,
+        bits: int,
+        prune: int,
+        lock: int,
+        mode: str,
+        density: int,
+        tile_rows: int,
+        free: _U32,
+        words: _U32,
+        payload: Buffer,
+        memory: WeightMemory,
+    ) -> None: ...
+    @property
+    def out(self) -> int: ...
+    @property
+    def fan_in(self) -> int: ...
+    @property
+    def row_words(self) -> int: ...
+    def free_counts(self, isa: str = "") -> _U32: ...
+    def counts(self, isa: str = "") -> tuple[int, int, int]: ...
+    def mask(self, isa: str = "") -> _U32: ...
+    def rows(self, first: int, count: int, isa: str = "") -> tuple[_U64, _U64]: ...
+
+class Workspace:
+    def __init__(self, memory: WeightMemory, threads: int = 1, isa: str = "") -> None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+
+class LayerWeights:
+    def __init__(
+        self,
+        code: LayerCode,
+        keep: str,
+        image: tuple[int, int, int],
+        kernel: tuple[int, int],
+        groups: int,
+        stride: int,
+        padding: int,
+        work: Workspace,
+    ) -> None: ...
+    @property
+    def kept(self) -> str: ...
+    @property
+    def resident_bytes(self) -> int: ...
+    def scratch_bytes(self, work: Workspace) -> int: ...
+    def conv2d(
+        self,
+        work: Workspace,
+        x: _F32,
+        out: _F32,
+        scale: _F32 | None = None,
+        shift: _F32 | None = None,
+        relu: bool = False,
+    ) -> None: ...
+    def linear(
+        self,
+        work: Workspace,
+        x: _F32,
+        out: _F32,
+        scale: _F32 | None = None,
+        shift: _F32 | None = None,
+        relu: bool = False,
+    ) -> None: ...
+
+def max_pool2d(work: Workspace, x: _F32, out: _F32, kernel: int, stride: int, padding: int) -> None: ...
+def avg_pool2d(work: Workspace, x: _F32, out: _F32, kernel: int, stride: int, padding: int) -> None: ...
+def global_avg_pool2d(x: _F32, out: _F32) -> None: ...
+def add(work: Workspace, a: _F32, b: _F32, out: _F32, relu: bool = False) -> None: ...
+def relu(work: Workspace, x: _F32, out: _F32) -> None: ...
+def scale_shift(work: Workspace, x: _F32, scale: _F32, shift: _F32 | None, out: _F32) -> None: ...
