@@ -71,6 +71,19 @@ class Result:
     def network(self) -> Network:
         return models.network(self.summary.network, self.summary.input, self.summary.classes)
 
+    def ticket_parts(self) -> dict[str, Any]:
+        """The arguments of `codec.ticket_from_masks`; search knows no codec, so the caller calls it."""
+        summary = self.summary
+        return {
+            "network": self.network,
+            "source": summary.source,
+            "freezes": summary.freezes,
+            "masks": self.masks,
+            "affines": self.affines,
+            "preprocessing": summary.preprocessing,
+            "provenance": sorted(summary.provenance.items()),
+        }
+
 
 def save(folder: Path, result: Result) -> None:
     """Writes result.npz, then result.json: whoever finds the latter finds a whole result."""
@@ -88,7 +101,7 @@ def load(folder: Path) -> Result:
             masks = [arrays[f"mask_{i}"] for i in range(len(summary.layers))]
             names = [f"affine_{i}" for i in range(len(summary.layers))]
             affines = [arrays[name] if name in arrays.files else None for name in names]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise SltError("bad-result", f"cannot be read: {error}", str(folder / "result.npz")) from error
     for layer, mask in zip(summary.layers, masks, strict=True):
         if mask.shape != (layer.free,) or mask.dtype != bool or layer.locked + mask.sum() != layer.kept:
@@ -129,8 +142,11 @@ def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Beside the file, to the disk, then in its place: a kill leaves the old content or the new."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Beside the file, to the disk, then in its place: a kill leaves the old content or the new.
+
+    One writer at a time; what a killed one left beside is written over.
+    """
+    beside = path.with_name(f".{path.name}.tmp")
     try:
         with open(beside, "wb") as file:
             write(file)
