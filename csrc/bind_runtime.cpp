@@ -2,6 +2,7 @@
 // are checked here, the kernels trust them.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <array>
 #include <optional>

@@ -10,13 +10,17 @@ namespace {
 
 constexpr size_t kBlock = 128;
 
+size_t panel_rows(uint32_t fan_in) {
+    return size_t{fan_in / 128} * kBlockRows + (fan_in % 128 ? fan_in % 128 + 1 : 0);
+}
+
 // Images as panels (conv_inl.h); the panels of a group follow each other.
 struct Panels {
     uint32_t fan_in, blocks, width;  // width: floats of a panel row
     size_t pixels, count;            // of all images; panels of a group
     const float* data;
 
-    size_t floats() const { return (size_t{fan_in} + blocks) * width; }
+    size_t floats() const { return panel_rows(fan_in) * width; }
     const float* panel(size_t group, size_t index) const { return data + (group * count + index) * floats(); }
     size_t end(size_t index) const { return std::min(pixels, (index + 1) * width); }
 };
@@ -106,13 +110,18 @@ Panels make_panels(const float* x, size_t n, const ConvShape& s, uint32_t width,
             find_runs(s, index * width, panels.end(index), runs);
             for (size_t group = 0; group < s.groups; ++group) {
                 float* to = data + (group * panels.count + index) * panels.floats();
-                for (size_t first = 0; first < panels.fan_in; first += kBlock) {
-                    const auto rows = static_cast<uint32_t>(std::min(kBlock, panels.fan_in - first));
-                    std::fill_n(to, width, 0.0f);
-                    work.ops.gather_rows(images + group * group_floats, offsets.data() + first, rows, runs.data(),
-                                         static_cast<uint32_t>(runs.size()), s.stride, width, to + width);
-                    to += (rows + 1) * size_t{width};
+                const auto gather = [&](size_t first, size_t rows) {  // and a row of zeros
+                    work.ops.gather_rows(images + group * group_floats, offsets.data() + first,
+                                         static_cast<uint32_t>(rows), runs.data(),
+                                         static_cast<uint32_t>(runs.size()), s.stride, width, to);
+                    to = std::fill_n(to + rows * width, width, 0.0f);
+                };
+                size_t first = 0;
+                for (; first + kBlock <= panels.fan_in; first += kBlock) {
+                    gather(first, kBlock / 2);
+                    gather(first + kBlock / 2, kBlock / 2);
                 }
+                if (first < panels.fan_in) gather(first, panels.fan_in - first);
             }
         }
     });
@@ -153,7 +162,7 @@ void multiply(const ListRows& rows, uint32_t bundle, const Panels& panels, const
         const float* block = panels.panel(rows.first / d.group_rows, index);
         const uint8_t* lists = rows.lists;
         std::fill_n(sums, floats, 0.0f);
-        for (uint32_t b = 0; b < panels.blocks; ++b, block += (kBlock + 1) * panels.width) {
+        for (uint32_t b = 0; b < panels.blocks; ++b, block += size_t{kBlockRows} * panels.width) {
             lists = ops.accumulate_lists(lists, bundles, bundle, block, sums);
         }
         for (uint32_t row = 0; row < rows.count; ++row) {
@@ -167,7 +176,7 @@ void multiply(const ListRows& rows, uint32_t bundle, const Panels& panels, const
 void multiply_planes(const PlaneRows& rows, uint32_t bundle, const Panels& panels, const Destination& d,
                      Workspace& work) {
     work.threads.run([&](uint32_t part) {
-        ListMaker maker(panels.blocks, bundle, work.ops);
+        ListMaker maker(panels.fan_in, bundle, work.ops);
         const auto [begin, end] = share(rows.count, bundle, part, work.threads.count());
         for (uint32_t row = begin; row < end;) {
             const uint32_t group_end = ((rows.first + row) / d.group_rows + 1) * d.group_rows - rows.first;
@@ -210,7 +219,7 @@ size_t LayerWeights::resident_bytes() const {
 double LayerWeights::scratch_bytes(const Ops& ops) const {
     const uint32_t width = panel_width(bundle_for(shape_.out_pixels(), ops), ops);
     const double panels = static_cast<double>((shape_.out_pixels() + width - 1) / width);
-    const double rows = static_cast<double>(fan_in_) + (fan_in_ + 127) / 128;
+    const double rows = static_cast<double>(panel_rows(fan_in_));
     return 4.0 * (shape_.groups * panels * rows * width + static_cast<double>(padded_floats(shape_)));
 }
 

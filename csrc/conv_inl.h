@@ -1,13 +1,14 @@
 // Convolution by additions: offset lists from bit planes, and sums of panel rows. Included like random_inl.h, after
 // kBytes. Vectors run over output pixels only, so each pixel's additions have the order of docs/numerics.md.
 //
-// A *panel* holds what the pixels of one or more vectors read: for each block of 128 positions a row of zeros, then
-// one row per position, each row `width` floats, width = vectors * float_lanes.
+// A *panel* holds what the pixels of one or more vectors read, rows of `width` floats, width = vectors * float_lanes. A
+// whole block of 128 positions is 130 rows: positions 0 to 63, a row of zeros, positions 64 to 127, a row of zeros.
+// A shorter block, the last one, has a row per position and then the row of zeros.
 //
-// The *offset list* of a bundle of R rows in a block is a byte n and n steps of 2 R bytes: for each row the next
-// kept positive position, then the next kept negative one, each plus one. Exhausted lists go on with 0, the row of
-// zeros: a sum that starts from +0 is never -0, so adding +0 changes nothing, and all 2 R sums, which do not depend
-// on each other, share one loop.
+// The *offset list* of a bundle of R rows in a block is a byte n and n steps of 2 R bytes: for each row the panel row of
+// the next kept positive position, then that of the next kept negative one. Exhausted lists go on with a row of zeros:
+// a sum that starts from +0 is never -0, so adding +0 changes nothing, and all 2 R sums, which do not depend on each
+// other, share one loop.
 
 typedef float f32v __attribute__((vector_size(kBytes)));
 constexpr uint32_t kFloats = kBytes / 4;
@@ -33,32 +34,78 @@ uint32_t list_steps(const uint64_t* kept, const uint64_t* sign, size_t row_words
     return most;
 }
 
-// Offsets of the set bits of a word, `stride` bytes apart. The first kAhead slots are written without a branch;
-// those behind the last bit get 0, which they hold anyway.
-inline uint8_t* list_word(uint64_t bits, uint32_t first, uint8_t* out, size_t stride) {
-    constexpr uint32_t kAhead = 6;
-    const size_t count = size_t(__builtin_popcountll(bits));
-    uint8_t* at = out;
-#pragma GCC unroll 6
-    for (uint32_t i = 0; i < kAhead; ++i, at += stride) {
-        *at = bits ? uint8_t(first + uint32_t(__builtin_ctzll(bits))) : uint8_t(0);
-        bits &= bits - 1;
-    }
-    for (; bits; bits &= bits - 1, at += stride) *at = uint8_t(first + uint32_t(__builtin_ctzll(bits)));
-    return out + count * stride;
+// The word's number of trailing zeros, 64 for 0: one instruction or two, where a compiler left to itself would branch.
+inline uint32_t trailing_zeros(uint64_t bits) {
+#if defined(__x86_64__)
+    return uint32_t(_tzcnt_u64(bits));
+#else
+    uint64_t reversed;
+    __asm__("rbit %0, %1" : "=r"(reversed) : "r"(bits));
+    __asm__("clz %0, %1" : "=r"(reversed) : "r"(reversed));
+    return uint32_t(reversed);
+#endif
 }
 
-// Writes the list (without the byte n) of `rows` rows as a bundle of `bundle`. May write zeros up to
-// kListPadding bytes behind the list.
-void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t bundle,
-                 uint32_t steps, uint8_t* out) {
+// Panel rows of the set bits of half a block, which begins at row `first`, into bytes `stride` apart. The first kAhead
+// bytes are written without a branch: those behind the last bit name row first + 64, one of zeros.
+inline uint8_t* list_word(uint64_t bits, uint32_t first, uint8_t* out, size_t stride) {
+    constexpr uint32_t kAhead = 6;
+    uint8_t* end = out + size_t(__builtin_popcountll(bits)) * stride;
+#pragma GCC unroll 6
+    for (uint32_t i = 0; i < kAhead; ++i, out += stride) {
+        *out = uint8_t(first + trailing_zeros(bits));
+        bits &= bits - 1;
+    }
+    for (; __builtin_expect(bits != 0, 0); bits &= bits - 1, out += stride) {
+        *out = uint8_t(first + trailing_zeros(bits));
+    }
+    return end;
+}
+
+inline void fill_bytes(uint8_t* out, size_t size, uint8_t value) {
+    for (size_t i = 0; i < size; i += 64) __builtin_memset(out + i, value, 64);
+}
+
+template <size_t kStride>
+inline void list_whole(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t steps,
+                       uint8_t* out) {
+    fill_bytes(out, steps * kStride, 64);
+    for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words, out += 2) {
+        uint8_t* plus = list_word(kept[0] & ~sign[0], 0, out, kStride);
+        uint8_t* minus = list_word(sign[0], 0, out + 1, kStride);
+        list_word(kept[1] & ~sign[1], 65, plus, kStride);
+        list_word(sign[1], 65, minus, kStride);
+    }
+}
+
+inline void list_short(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t bundle,
+                       uint32_t positions, uint32_t steps, uint8_t* out) {
     const size_t stride = 2 * size_t(bundle);
-    __builtin_memset(out, 0, steps * stride);
-    for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words) {
-        const uint8_t* plus = list_word(kept[0] & ~sign[0], 1, out + 2 * r, stride);
-        list_word(kept[1] & ~sign[1], 65, out + (plus - out), stride);
-        const uint8_t* minus = list_word(sign[0], 1, out + 2 * r + 1, stride);
-        list_word(sign[1], 65, out + (minus - out), stride);
+    fill_bytes(out, steps * stride, uint8_t(positions));
+    for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words, out += 2) {
+        uint8_t* at[2] = {out, out + 1};
+        for (uint32_t half = 0; half < 2; ++half) {
+            for (uint64_t bits = kept[half]; bits; bits &= bits - 1) {
+                const uint32_t j = trailing_zeros(bits), minus = uint32_t(sign[half] >> j & 1);
+                *at[minus] = uint8_t(64 * half + j);
+                at[minus] += stride;
+            }
+        }
+    }
+}
+
+// Writes the list (without the byte n) of `rows` rows as a bundle of `bundle`, in a block of `positions`. May write
+// up to kListPadding bytes behind the list.
+void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t bundle,
+                 uint32_t positions, uint32_t steps, uint8_t* out) {
+    if (positions < 128) {
+        list_short(kept, sign, row_words, rows, bundle, positions, steps, out);
+    } else if (bundle == 1) {
+        list_whole<2>(kept, sign, row_words, rows, steps, out);
+    } else if (bundle == 2) {
+        list_whole<4>(kept, sign, row_words, rows, steps, out);
+    } else {
+        list_whole<8>(kept, sign, row_words, rows, steps, out);
     }
 }
 

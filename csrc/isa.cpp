@@ -56,7 +56,8 @@ const std::vector<const Ops*>& available_ops() {
 #if defined(__x86_64__)
         // The compiler's run-time library asks cpuid and, for AVX and AVX-512, whether the OS saves the registers.
         __builtin_cpu_init();
-        const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
+        const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
+                          __builtin_cpu_supports("bmi2");
         if (avx2) found.push_back(&avx2_ops);
         if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -115,6 +116,7 @@ std::vector<const char*> cpu_features() {
     SLT_FEATURE("popcnt");
     SLT_FEATURE("avx");
     SLT_FEATURE("avx2");
+    SLT_FEATURE("bmi");
     SLT_FEATURE("bmi2");
     SLT_FEATURE("fma");
     SLT_FEATURE("avx512f");

@@ -17,15 +17,16 @@ uint32_t list_steps(const uint64_t* kept, const uint64_t* sign, size_t row_words
 }
 
 void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t bundle,
-                 uint32_t steps, uint8_t* out) {
-    for (size_t i = 0; i < size_t(steps) * 2 * bundle; ++i) out[i] = 0;
+                 uint32_t positions, uint32_t steps, uint8_t* out) {
+    const bool whole = positions == 128;
+    for (size_t i = 0; i < size_t(steps) * 2 * bundle; ++i) out[i] = uint8_t(whole ? 64 : positions);
     for (uint32_t r = 0; r < rows; ++r) {
         size_t count[2] = {0, 0};
-        for (uint32_t j = 0; j < 128; ++j) {
+        for (uint32_t j = 0; j < positions; ++j) {
             const size_t word = r * row_words + j / 64;
             if (!(kept[word] >> (j % 64) & 1)) continue;
             const uint32_t minus = sign[word] >> (j % 64) & 1;
-            out[count[minus]++ * 2 * bundle + 2 * r + minus] = uint8_t(j + 1);
+            out[count[minus]++ * 2 * bundle + 2 * r + minus] = uint8_t(whole && j >= 64 ? j + 1 : j);
         }
     }
 }

@@ -42,8 +42,10 @@ struct Run {
     uint32_t from, length;
 };
 
-// Bytes behind an offset list that list_bundle may set to zero.
+// Bytes behind an offset list that list_bundle may write.
 constexpr size_t kListPadding = 64;
+// Panel rows of a whole block, two of them zeros.
+constexpr uint32_t kBlockRows = 130;
 
 struct Ops {
     const char* name;
@@ -80,9 +82,10 @@ struct Ops {
     // words of the block, the next row's are row_words further.
     uint32_t (*list_steps)(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows);
 
-    // Writes that list, 2 * bundle * steps bytes, and zeros up to kListPadding bytes behind it. rows <= bundle.
+    // Writes that list, 2 * bundle * steps bytes, and anything up to kListPadding bytes behind it. rows <= bundle;
+    // positions is 128, or less in the last block.
     void (*list_bundle)(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
-                        uint32_t bundle, uint32_t steps, uint8_t* out);
+                        uint32_t bundle, uint32_t positions, uint32_t steps, uint8_t* out);
 
     // Adds one block to acc [bundles * bundle][width] by the lists of its bundles; returns their end. bundle is
     // 1, 2 or 4.

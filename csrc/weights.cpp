@@ -120,11 +120,13 @@ ListRows ListMaker::make(const PlaneRows& rows, uint32_t begin, WeightVector<uin
     uint8_t* out = WeightScratch::room(buffer, bytes_ + kListPadding);
     const uint8_t* lists = out;
     for (uint32_t block = 0; block < blocks_; ++block) {
+        const uint32_t positions = std::min(128u, fan_in_ - 128 * block);
         size_t at = block;
         for (uint32_t row = begin; row < end; row += bundle_, at += blocks_) {
             const auto [kept, sign] = bundle_at(row, block);
             *out++ = steps_[at];
-            ops_.list_bundle(kept, sign, rows.row_words, std::min(bundle_, end - row), bundle_, steps_[at], out);
+            ops_.list_bundle(kept, sign, rows.row_words, std::min(bundle_, end - row), bundle_, positions, steps_[at],
+                             out);
             out += size_t{2} * bundle_ * steps_[at];
         }
     }
@@ -134,7 +136,7 @@ ListRows ListMaker::make(const PlaneRows& rows, uint32_t begin, WeightVector<uin
 ResidentLists::ResidentLists(const LayerCode& code, uint32_t group_rows, uint32_t bundle, WeightScratch& scratch,
                              Threads& threads, const Ops& ops)
     : bundle_(bundle) {
-    ListMaker maker(code.row_blocks(), bundle, ops);
+    ListMaker maker(code.fields().fan_in, bundle, ops);
     stream_planes(code, scratch, threads, ops, [&](const PlaneRows& rows) {
         for (uint32_t row = 0; row < rows.count;) {
             const uint32_t group_end = ((rows.first + row) / group_rows + 1) * group_rows - rows.first;

@@ -73,14 +73,15 @@ struct ListRows {
 // Turns rows of planes into lists, a limited number at a time.
 class ListMaker {
   public:
-    ListMaker(uint32_t blocks, uint32_t bundle, const Ops& ops) : blocks_(blocks), bundle_(bundle), ops_(ops) {}
+    ListMaker(uint32_t fan_in, uint32_t bundle, const Ops& ops)
+        : fan_in_(fan_in), blocks_((fan_in + 127) / 128), bundle_(bundle), ops_(ops) {}
     // The lists of rows `begin`, ...: at most kListRows, and no more than one bundle beyond kListBytes. They lie in
     // buffer, `bytes()` of them.
     ListRows make(const PlaneRows& rows, uint32_t begin, WeightVector<uint8_t>& buffer);
     size_t bytes() const { return bytes_; }
 
   private:
-    uint32_t blocks_, bundle_;
+    uint32_t fan_in_, blocks_, bundle_;
     const Ops& ops_;
     size_t bytes_ = 0;
     std::vector<uint8_t> steps_;  // [bundle][block]
