@@ -41,7 +41,7 @@ def load_folder(
     )
     flat = [] if files else [(p, -1) for p in _images(root)]
     chosen = (files or flat)[:limit]
-    decoded = ((decode(path, str(path), fit.channels), str(path)) for path, _ in chosen)
+    decoded = ((decode(path, str(path)), str(path)) for path, _ in chosen)
     pixels = stack(decoded, fit, str(root))
     return (
         pixels,

@@ -44,24 +44,40 @@ class Images:
 
 @dataclass(frozen=True)
 class Fit:
-    """What every decoded image is brought to: `size` (None: all as the first one is) by the rule `resize`."""
+    """What every image is brought to: `size` (None: all as the first one is) by the rule `resize`."""
 
     size: Size | None = None
     resize: str = "exact"
 
     def __call__(self, pixels: np.ndarray, where: str) -> np.ndarray:
-        return pixels if self.size is None else resized(pixels, self.size[1:], self.resize, where)
+        """One image, uint8 [C, H, W]: first its channels (grey or colour), then its height and width."""
+        if self.size is None:
+            return pixels
+        return resized(_with_channels(pixels, self.size[0], where), self.size[1:], self.resize, where)
 
-    @property
-    def channels(self) -> int | None:
-        return None if self.size is None else self.size[0]
+    def all(self, pixels: np.ndarray, where: str) -> np.ndarray:
+        """Images of one size, uint8 [N, C, H, W]."""
+        if self.size is None or pixels.shape[1:] == self.size:
+            return pixels
+        return stack(((one, f"{where}, image {i}") for i, one in enumerate(pixels)), self, where)
 
 
-def decode(source: Path | bytes, where: str, channels: int | None = None) -> np.ndarray:
-    """One image file, or its bytes, as uint8 [C, H, W].
+def _with_channels(pixels: np.ndarray, channels: int, where: str) -> np.ndarray:
+    """Grey becomes colour by repetition, colour grey by Pillow's weights (ITU-R 601-2)."""
+    if len(pixels) == channels:
+        return pixels
+    if (len(pixels), channels) == (1, 3):
+        return np.repeat(pixels, 3, 0)
+    if (len(pixels), channels) == (3, 1):
+        return np.asarray(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).convert("L"))[None]
+    raise DataError("bad-size", f"images of {len(pixels)} channels where {channels} are wanted", where)
 
-    `channels` 1 makes it grey and 3 colour; None keeps what it is (an alpha channel is dropped). Raises
-    DataError for what is no image, is damaged, larger than 2^14 a side, or has more than 8 bits per channel.
+
+def decode(source: Path | bytes, where: str) -> np.ndarray:
+    """One image file, or its bytes, as uint8 [C, H, W], grey or RGB; an alpha channel is dropped.
+
+    Raises DataError for what is no image, is damaged, larger than 2^14 a side, or has more than 8 bits per
+    channel.
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
@@ -71,8 +87,7 @@ def decode(source: Path | bytes, where: str, channels: int | None = None) -> np.
                 )
             if image.mode.startswith(("I", "F")):
                 raise DataError("bad-image", f"mode {image.mode}: only 8 bits per channel are read", where)
-            grey = image.mode in ("1", "L", "LA") if channels is None else channels == 1
-            pixels = np.asarray(image.convert("L" if grey else "RGB"))
+            pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -81,8 +96,6 @@ def decode(source: Path | bytes, where: str, channels: int | None = None) -> np.
         raise DataError("missing-data", "no such file", where) from None
     except Exception as error:  # decoders raise many kinds for a damaged file
         raise DataError("bad-image", f"cannot be decoded: {error}", where) from error
-    if channels not in (None, 1, 3):
-        raise DataError("bad-size", f"an image file cannot give {channels} channels", where)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -144,5 +157,5 @@ def stack(decoded: Iterable[tuple[np.ndarray, str]], fit: Fit, source: str) -> n
 def load_files(paths: Sequence[str | Path], size: Size | None = None, resize: str = "exact") -> Images:
     """Single image files, without labels. Arguments and errors as in `load`."""
     fit = Fit(size, resize)
-    decoded = ((decode(Path(path), str(path), fit.channels), str(path)) for path in paths)
+    decoded = ((decode(Path(path), str(path)), str(path)) for path in paths)
     return Images(stack(decoded, fit, "images"), None, (), "images")

@@ -57,7 +57,7 @@ def load_parquet(
                     raise DataError("malformed", "no image bytes", where)
                 if label is not None:
                     labels.append(_label(label, names, where))
-                pixels = decode(image, where, fit.channels)
+                pixels = decode(image, where)
                 yield pixels, where
                 count[0] += 1
                 if limit is not None and count[0] >= limit:

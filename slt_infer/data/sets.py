@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +80,7 @@ def load(
 
     data_dir: where a named set lies (it, or a subfolder of the set's name); without it ./data and the
     places of Debian's packages are searched. size (channels, height, width) and resize: what image files
-    are brought to as they are decoded; without size all must have one size. limit: only the first so many
+    are brought to; without size all must have one size. limit: only the first so many
     images.
 
     Raises DataError: `missing-data` and `missing-package` say what to get and where to put it;
@@ -93,7 +93,8 @@ def load(
         raise DataError("limit", f"limit {limit} is below 1", str(name_or_path))
     fit, name = Fit(size, resize), str(name_or_path)
     if name == "digits":
-        return _digits(split).first(limit)
+        digits = _digits(split).first(limit)
+        return replace(digits, pixels=fit.all(digits.pixels, name))
     if name in _NAMED:
         return _named(name, split, None if data_dir is None else Path(data_dir), fit, limit)
     path = Path(name_or_path).expanduser()
@@ -199,4 +200,5 @@ def _read(path: Path, split: str, fit: Fit, limit: int | None) -> Images:
         raise DataError("unknown-data", message, str(path))
     if not classes and labels is not None and len(labels):
         classes = _numbered(int(labels.max()) + 1)
-    return Images(pixels, labels, classes, path.name).first(limit)
+    images = Images(pixels, labels, classes, path.name).first(limit)
+    return replace(images, pixels=fit.all(images.pixels, str(path)))

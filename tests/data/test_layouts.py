@@ -170,6 +170,28 @@ def test_images_of_several_kinds_and_sizes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load(tmp_path / "b.png").pixels, GREY[:1, None])
 
 
+@pytest.mark.parametrize("limit", [None, 2])
+def test_size_is_a_matter_of_every_layout(tmp_path: Path, limit: int | None) -> None:
+    """An array set and the same images as files give the same pixels, in grey and in colour."""
+    (tmp_path / "test_batch.bin").write_bytes(cifar10(LABELS))
+    files = []
+    for number, pixels in enumerate(COLOUR):
+        files.append(tmp_path / f"{number}.png")
+        files[-1].write_bytes(png(pixels))
+    for size in ((3, 20, 24), (1, 20, 24), (1, 32, 32)):
+        binary = load(tmp_path / "test_batch.bin", size=size, resize="stretch", limit=limit)
+        np.testing.assert_array_equal(binary.pixels, load_files(files[:limit], size, "stretch").pixels)
+        assert binary.labels is not None
+        assert len(binary.labels) == len(binary)
+    grey = np.asarray(Image.fromarray(COLOUR[0].transpose(1, 2, 0)).convert("L"))
+    np.testing.assert_array_equal(load_files(files[:1], (1, 32, 32)).pixels[0, 0], grey)
+    with pytest.raises(DataError, match="32x32 where 5x5") as caught:
+        load(tmp_path / "test_batch.bin", size=(3, 5, 5))
+    assert caught.value.code == "bad-size"
+    with pytest.raises(DataError, match="3 channels where 2"):
+        load(tmp_path / "test_batch.bin", size=(2, 32, 32))
+
+
 def test_digits() -> None:
     sklearn = pytest.importorskip("sklearn.datasets", reason="digits come with scikit-learn")
     train, test = load("digits", "train"), load("digits", "test")
