@@ -127,17 +127,20 @@ def search(
         return answer(folder, result.load_summary(folder))
     from slt_infer.search import trainer  # torch takes seconds to import: only where it is needed
 
-    warnings.showwarning = lambda message, *_, **__: cli.note(f"warning: {message}")
     size = cli.image_shape(settings.input) if settings.input else None
-    splits = [
+    train, test = (
         data.load(settings.data, split, data_dir, size=size, resize=settings.resize)
         for split in ("train", "test")
-    ]
-    if classes not in (None, len(splits[0].classes)):
-        raise SltError("bad-classes", f"has {len(splits[0].classes)} classes, not {classes}", settings.data)
-    with cli.progress("{task.fields[rate]:.0f} images/s  accuracy {task.fields[accuracy]:.3f}") as bar:
+    )
+    if classes not in (None, len(train.classes)):
+        raise SltError("bad-classes", f"has {len(train.classes)} classes, not {classes}", settings.data)
+    fields = "{task.fields[rate]:.0f} images/s  accuracy {task.fields[accuracy]:.3f}"
+    with cli.progress(fields) as bar, warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: cli.note(f"warning: {message}")
         observe = _observer(bar, settings)
-        folder, found = trainer.train(settings, *splits, out, device=device, threads=threads, observe=observe)
+        folder, found = trainer.train(
+            settings, train, test, out, device=device, threads=threads, observe=observe
+        )
     return answer(folder, found.summary)
 
 

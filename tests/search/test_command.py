@@ -1,0 +1,176 @@
+"""slt-train from the command line: keys, exit codes, precedence of flags, and a second call that reads."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slt_infer.tools.train import main
+
+pytest.importorskip("sklearn", reason="the embedded digits come with scikit-learn")
+
+KEYS = {
+    "run",
+    "network",
+    "method",
+    "sparsity",
+    "density",
+    "val_accuracy",
+    "test_accuracy",
+    "epochs",
+    "seconds",
+}
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def slt_train(*arguments: str) -> Done:
+    """The command in this process, where torch is imported already."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main(list(arguments))
+    return Done(int(ended.value.code or 0), stdout.getvalue(), stderr.getvalue())
+
+
+def test_as_a_process(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "slt_infer.tools.train",
+        "--epochs",
+        "3it",
+        "--out",
+        str(tmp_path),
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout)) >= KEYS
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def finished(out: Path) -> dict:
+    recipe = out / "recipe.toml"
+    recipe.write_text('arch = "mlp-64-64-10"\nsparsity = 0.6\nseed = 3\nepochs = "2ep"\nbatch = 32\n')
+    done = slt_train(
+        *("--recipe", str(recipe), "--seed", "4", "--frozen", "0.5", "--set", "lr=0.2", "--out", str(out)),
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "epoch 2" in done.stderr
+    return json.loads(done.stdout)
+
+
+def test_answers_with_the_agreed_keys(finished: dict) -> None:
+    assert set(finished) >= KEYS
+    assert finished["network"] == "mlp-64-64-10"
+    assert finished["density"] == pytest.approx(0.4, abs=1e-3)
+    assert finished["sparsity"] + finished["density"] == pytest.approx(1)
+    assert finished["test_accuracy"] > 0.7
+    # placement of the paper on frozen source networks: Pr = k - (1 - Fr) / 2
+    assert finished["requested"] == {
+        "sparsity": 0.6,
+        "prune": pytest.approx(0.35),
+        "lock": pytest.approx(0.15),
+    }
+    assert finished["realised"]["prune"] == pytest.approx(0.35, abs=0.03)
+
+
+def test_the_run_folder_has_what_was_asked_for(finished: dict) -> None:
+    settings = json.loads((Path(finished["run"]) / "config.json").read_text())["settings"]
+    assert (settings["seed"], settings["lr"], settings["batch"]) == (4, 0.2, 32)
+
+
+def test_a_second_call_reads(out: Path, finished: dict) -> None:
+    recipe = str(out / "recipe.toml")
+    again = slt_train(
+        *(
+            "--recipe",
+            recipe,
+            "--seed",
+            "4",
+            "--frozen",
+            "0.5",
+            "--set",
+            "lr=0.2",
+            "--out",
+            str(out),
+            "--json",
+        )
+    )
+    assert json.loads(again.stdout) == finished
+    assert "finished already" in again.stderr
+    assert len((out / "results.csv").read_text().splitlines()) == 2
+
+
+def test_a_person_gets_a_table(out: Path, finished: dict) -> None:
+    done = slt_train(
+        *("--recipe", str(out / "recipe.toml"), "--seed", "4", "--frozen", "0.5", "--set", "lr=0.2"),
+        *("--out", str(out)),
+    )
+    assert "test_accuracy" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--arch", "conv3"], "bad-network"),
+        (["--recipe", "no such recipe"], "no-recipe"),
+        (["--method", "magnitude"], "bad-recipe"),
+        (["--sparsity", "0.2", "--prune", "0.4"], "bad-ratio"),
+        (["--generator", "mt19937"], "bad-value"),
+        (["--set", "learning_rate=1"], "bad-recipe"),
+        (["--classes", "3"], "bad-classes"),
+    ],
+)
+def test_refusals(out: Path, arguments: list[str], code: str) -> None:
+    done = slt_train(*arguments, "--out", str(out / "refused"), "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == code
+
+
+def test_bad_usage(out: Path) -> None:
+    for arguments in (
+        ["--nonsense"],
+        ["--frozen", "0.5", "--prune", "0.1"],
+        ["--set", "lr"],
+        ["--threads", "0"],
+    ):
+        done = slt_train(*arguments, "--out", str(out / "refused"))
+        assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_help_has_an_example() -> None:
+    done = slt_train("--help")
+    assert done.returncode == 0
+    assert "Example:" in done.stdout
+    assert "--sparsity" in done.stdout
+
+
+def test_the_demo_recipe_learns_the_digits(out: Path) -> None:
+    done = slt_train("--recipe", "mlp-digits", "--out", str(out), "--json")
+    answer = json.loads(done.stdout)
+    assert answer["test_accuracy"] > 0.9
+    with np.load(Path(answer["run"]) / "predictions.npz") as written:
+        assert (written["predictions"] == written["labels"]).mean() == pytest.approx(answer["test_accuracy"])
