@@ -37,9 +37,9 @@ void freeze(const FreezePattern& p, uint32_t block0, size_t blocks, uint64_t* fr
         for (uint32_t i = 0; i < 128; ++i) {
             uint32_t u = 0;
             for (uint32_t b = 0; b < p.bits; ++b) u = 2 * u + (planes[b][i / 32] >> i % 32 & 1);
-            const uint64_t bit = uint64_t{1} << i % 64;
             if (u < p.prune) continue;
-            (u >= (1u << p.bits) - p.lock ? locked : free)[2 * block + i / 64] |= bit;
+            uint64_t* bits = u >= (1u << p.bits) - p.lock ? locked : free;
+            bits[2 * block + i / 64] |= uint64_t{1} << i % 64;
         }
     }
 }
