@@ -9,6 +9,7 @@ slt.save(ticket, "copy.slt")
 
 from slt_infer.errors import DataError, RatioError, SltError, TicketError
 from slt_infer.format import load, save
+from slt_infer.runtime import Plan
 from slt_infer.ticket import Ticket
 
-__all__ = ["DataError", "RatioError", "SltError", "Ticket", "TicketError", "load", "save"]
+__all__ = ["DataError", "Plan", "RatioError", "SltError", "Ticket", "TicketError", "load", "save"]

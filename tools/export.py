@@ -9,13 +9,16 @@ import typer
 from rich.console import Group, RenderableType
 
 from slt_infer import models
-from slt_infer.errors import TicketError
+from slt_infer.codec import ticket_from_masks
+from slt_infer.errors import SltError
 from slt_infer.format import save
 from slt_infer.report import ticket_report
 from slt_infer.runtime.synthetic import synthetic_ticket
 from slt_infer.search import result
 from slt_infer.ticket import Source, Ticket
 from slt_infer.tools import cli, tables
+
+REQUESTED = ("method", "sparsity", "prune", "lock", "rule")  # settings that the file's provenance repeats
 
 
 def show(answer: dict[str, Any]) -> RenderableType:
@@ -60,21 +63,34 @@ def main(
     if out is None:
         cli.usage("say where to write with -o FILE")
     if run is not None:
-        ticket = result.load(run).ticket()
+        ticket = searched_ticket(result.load(run))
     else:
         image = cli.image_shape(input_size) if input_size else None
         network = models.network(str(synthetic), input=image, classes=classes)
         source = Source.named(generator, seed)
-        shares = _shares(result.load(profile).ticket(), len(network.layers)) if profile else None
+        shares = _shares(result.load_summary(profile), len(network.layers)) if profile else None
         ticket = synthetic_ticket(network, source, sparsity, prune, lock, rule, bits, shares)  # type: ignore[arg-type]
     save(ticket, out)
     return {"file": str(out), **ticket_report(ticket)}
 
 
-def _shares(ticket: Ticket, layers: int) -> list[float]:
+def searched_ticket(found: result.Result) -> Ticket:
+    """The ticket that a search found."""
+    summary = found.summary
+    return ticket_from_masks(
+        found.network,
+        summary.source,
+        summary.freezes,
+        found.masks,
+        found.affines,
+        summary.preprocessing,
+        [*summary.provenance.items(), *((key, str(summary.settings[key])) for key in REQUESTED)],
+    )
+
+
+def _shares(summary: result.Summary, layers: int) -> list[float]:
     """Of each layer's free weights, the share that the run kept."""
-    if len(ticket.layers) != layers:
-        raise TicketError(
-            "bad-profile", f"{len(ticket.layers)} layers, the network has {layers}", "--profile"
-        )
-    return [(layer.kept - layer.locked) / layer.free if layer.free else 0.0 for layer in ticket.layers]
+    if len(summary.layers) != layers:
+        message = f"the run has {len(summary.layers)} layers, the network {layers}"
+        raise SltError("bad-profile", message, "--profile")
+    return [(layer.kept - layer.locked) / layer.free if layer.free else 0.0 for layer in summary.layers]

@@ -23,20 +23,25 @@ def number(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def short(count: float) -> str:
+    """Three digits of a count: 864, 36.9k, 2.36M."""
+    for unit, one in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= one:
+            return f"{count / one:.3g}{unit}"
+    return f"{count:.0f}"
+
+
 def sizes(answer: dict[str, Any]) -> RenderableType:
     """The file by part, next to every other way to store the network."""
     total = answer["file_bytes"]
-    by_part = Table("part", "bytes", "share", title="the file", title_justify="left")
+    by_part = _table("the file", "part", "bytes", "share")
     for part, size in answer["parts"].items():
         if size:
             by_part.add_row(part, number(size), f"{size / total:.1%}")
     by_part.add_row("whole file", number(total), "100.0%", style="bold")
-    others = Table("stored as", "bytes", "times the file", title="the same network", title_justify="left")
+    others = _table("the same network", "stored as", "bytes", "times the file")
     for label, key in SIZE_ROWS:
         others.add_row(label, number(answer[key]), f"{answer[key] / total:.2f}")
-    for table in (by_part, others):
-        for column in table.columns[1:]:
-            column.justify = "right"
     bits = f"{answer['bits_per_weight']:.4f} bits per weight"
     if answer["bits_per_free_weight"]:
         bits += f", {answer['bits_per_free_weight']:.3f} per free weight (whole file)"
@@ -56,34 +61,21 @@ def ratios(answer: dict[str, Any]) -> Text:
 
 
 def layers(answer: dict[str, Any]) -> Table:
-    """A row per layer."""
-    columns = (
-        "layer",
-        "shape",
-        "weights",
-        "pruned",
-        "locked",
-        "free",
-        "kept",
-        "density",
-        "MACs",
-        "mode",
-        "mask bits",
-    )
-    table = Table(*columns, title="layers", title_justify="left")
-    for column in table.columns[2:]:
-        column.justify = "right"
+    """A row per layer; pruned and locked counts are in the JSON."""
+    columns = ("layer", "shape", "weights", "free", "kept", "density", "MACs", "mode", "mask bits")
+    table = _table("layers", *columns)
     for layer in answer["layers"]:
-        counts = [number(layer[key]) for key in ("weights", "pruned", "locked", "free", "kept")]
+        counts = [short(layer[key]) for key in ("weights", "free", "kept")]
         shape = "x".join(map(str, layer["shape"]))
-        density = f"{layer['density']:.3f}"
-        table.add_row(
-            layer["name"],
-            shape,
-            *counts,
-            density,
-            number(layer["macs"]),
-            layer["mode"],
-            number(layer["mask_bits"]),
-        )
+        row = [shape, *counts, f"{layer['density']:.3f}", short(layer["macs"]), layer["mode"]]
+        table.add_row(layer["name"], *row, short(layer["mask_bits"]))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Numbers to the right, names and modes to the left, no lines: it must fit into 80 columns."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), title_style="bold")
+    for column in columns:
+        left = column in ("layer", "shape", "part", "stored as", "mode")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
     return table
