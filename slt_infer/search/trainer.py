@@ -87,6 +87,8 @@ def train(
     search = Search(settings, train_images, test_images, folder, device)
     folder.mkdir(parents=True, exist_ok=True)
     with run.locked(folder / ".lock", wait=False):
+        if (folder / "result.json").exists():  # finished by another process meanwhile
+            return folder, result.load(folder)
         run.write_config(folder, {**search.config(), "threads": threads, "device": device})
         search.restore()
         search.work(observe, checkpoint_seconds)
