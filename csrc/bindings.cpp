@@ -15,9 +15,7 @@
 
 namespace py = pybind11;
 
-#if __has_include("bind_runtime.cpp")
 void bind_runtime(py::module_& module);  // bind_runtime.cpp
-#endif
 
 namespace {
 
@@ -314,7 +312,5 @@ PYBIND11_MODULE(_core, module) {
     module.def("decode_static", &decode_static, arg("payload"), arg("first"), arg("last"), arg("density"),
                arg("isa") = "", "uint32 words first div 32 to (last - 1) div 32; ValueError if malformed.");
     bind_layer(module);
-#if __has_include("bind_runtime.cpp")
     bind_runtime(module);
-#endif
 }
