@@ -11,7 +11,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
-SOURCES := setup.py $(wildcard csrc/*)
+SOURCES := setup.py $(wildcard csrc/*.*)
 
 .PHONY: demo test lint bench native wheel-test clean
 
@@ -21,14 +21,15 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON")'
 	$(PYTHON) -m venv $(VENV)
 
+LISTED = $(BIN)/python -c "import tomllib; t = tomllib.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
+
 $(VENV)/.tools: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the build tools into $(VENV)"
-	@mkdir -p build
-	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" > build/requires.txt
-	$(PIP) -r build/requires.txt
+	@$(call LISTED,t['build-system']['requires']) > $(VENV)/tools.txt
+	$(PIP) wheel -r $(VENV)/tools.txt
 	@touch $@
 
-# --no-build-isolation: the compiled objects in build/ stay valid from one build to the next.
+# Without build isolation the objects in build/ stay valid from one build to the next.
 $(VENV)/.search: $(VENV)/.tools $(SOURCES)
 	@echo "Building slt-infer and installing what search needs (torch: minutes the first time)"
 	$(PIP) --no-build-isolation -e '.[search]'
@@ -36,7 +37,8 @@ $(VENV)/.search: $(VENV)/.tools $(SOURCES)
 
 $(VENV)/.test: $(VENV)/.search
 	@echo "Installing what the tests need"
-	$(PIP) --no-build-isolation -e '.[search,gpu,plot,test,bench,dev]'
+	@$(call LISTED,(r for rs in t['project']['optional-dependencies'].values() for r in rs)) > $(VENV)/test.txt
+	$(PIP) -r $(VENV)/test.txt
 	@touch $@
 
 # demo/ keeps the run and the packed file, to look at.

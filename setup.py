@@ -37,7 +37,8 @@ class NinjaBuild(build_ext):
         build.compile_and_link(
             output=Path(self.get_ext_fullpath(ext.name)).resolve(),
             files=build.sources(build.host(), bindings=True),
-            folder=Path(self.build_temp).resolve() / "core",
+            # Not build_temp, which pip gives a new name each time: only what changed is compiled.
+            folder=Path(__file__).resolve().parent / "build" / "core",
             compiler=os.environ.get("CXX", "g++"),
             flags=[*flags, *shlex.split(os.environ.get("CXXFLAGS", ""))],
             link_flags=["-shared", "-pthread", *shlex.split(os.environ.get("LDFLAGS", ""))],
