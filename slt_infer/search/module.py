@@ -48,24 +48,25 @@ class _Weights(nn.Module):
     """
 
     free_signs: Tensor  # float32 [free], +1 or -1
-    locked_signs: Tensor  # float32 [out * fan_in], +1 or -1 where locked, else 0
     mean: Tensor  # running statistics of the batch norm, float32 [out], where there is one
     var: Tensor
     places: Tensor | None  # int64 [free], the row-major places of the free weights; None where all are free
+    locked_signs: Tensor | None  # float32 [out * fan_in], +1 or -1 where locked, else 0; None likewise
 
     def __init__(self, shape: LayerShape, layer: int, freeze: Freeze, source: Source, start: int) -> None:
         super().__init__()
         made = source_layer(source, layer, shape, freeze)
         signs = np.where(made.negative, np.float32(-1), np.float32(1))
-        self.shape, self.freeze, self.layer = shape, freeze, layer
+        self.shape, self.freeze = shape, freeze
         self.free, self.locked = int(made.free.sum()), int(made.locked.sum())
         self.pruned = shape.weights - self.free - self.locked
         self.span = slice(start, start + self.free)
         self.constant = math.nan  # c, set by MaskedNetwork.select
         whole = self.free == shape.weights
         places = None if whole else torch.from_numpy(np.flatnonzero(made.free))
+        locked_signs = None if whole else torch.from_numpy(signs * made.locked)
         self.register_buffer("free_signs", torch.from_numpy(signs[made.free]), persistent=False)
-        self.register_buffer("locked_signs", torch.from_numpy(signs * made.locked), persistent=False)
+        self.register_buffer("locked_signs", locked_signs, persistent=False)
         self.register_buffer("places", places, persistent=False)
         if shape.affine:
             self.register_buffer("mean", torch.zeros(shape.out))
@@ -74,7 +75,7 @@ class _Weights(nn.Module):
     def weight(self, mask: Tensor) -> Tensor:
         """float32 [out, fan_in]: sign * c where kept, else 0. mask: bool [free]."""
         signs = self.free_signs * mask
-        if self.places is not None:
+        if self.places is not None and self.locked_signs is not None:
             signs = self.locked_signs.index_copy(0, self.places, signs)
         return signs.mul_(self.constant).view(self.shape.out, self.shape.fan_in)
 

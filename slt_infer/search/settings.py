@@ -69,15 +69,15 @@ def resolve(recipe: dict[str, Any], flags: dict[str, Any]) -> Settings:
     """
     given = {**recipe, **{key: value for key, value in flags.items() if value is not None}}
     if isinstance(given.get("epochs"), int):
-        given["epochs"] = f"{given['epochs']}ep"
+        given["epochs"] = str(given["epochs"])
     arch = given.get("arch", Settings.__struct_defaults__[0])
     try:
         settings = msgspec.convert({**msgspec.to_builtins(defaults(str(arch))), **given}, Settings)
     except msgspec.ValidationError as error:
         raise SltError("bad-recipe", str(error), "recipe") from error
     Source.named(settings.generator, settings.seed)
-    duration(settings.epochs)
-    return settings
+    number, unit = duration(settings.epochs)
+    return msgspec.structs.replace(settings, epochs=f"{number}{unit}")
 
 
 def duration(text: str) -> tuple[int, Literal["ep", "it"]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import warnings
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 from slt_infer import freeze, models, reference
+from slt_infer.codec import ticket_from_masks
 from slt_infer.errors import SltError
 from slt_infer.search.module import MaskedNetwork
 from slt_infer.search.source import initial_scores, source_layer
@@ -19,7 +19,6 @@ from slt_infer.ticket import (
     Conv2d,
     Freeze,
     GlobalAvgPool2d,
-    Layer,
     LayerShape,
     Linear,
     MaxPool2d,
@@ -27,7 +26,6 @@ from slt_infer.ticket import (
     Relu,
     Source,
     Ticket,
-    pack_bits,
 )
 
 SOURCES = [Source(), Source("threefry4x32", 12, 2**64 - 3)]
@@ -38,38 +36,10 @@ def masked(name: str, sparsity: float = 0.5, prune: float = 0.2, lock: float = 0
     return MaskedNetwork(graph, SOURCES[1], freeze.thresholds(graph.layers, prune, lock), sparsity)
 
 
-def as_ticket(net: MaskedNetwork, source: Source, affine: bool = True) -> Ticket:
-    """The ticket that the module stands for, assembled by hand."""
-    layers = [
-        Layer(
-            **{
-                field.name: value
-                for field, value in zip(
-                    dataclasses.fields(Layer),
-                    _fields(net, i, affine),
-                    strict=True,
-                )
-            }
-        )
-        for i in range(len(net.network.layers))
-    ]
-    return Ticket(net.network, source, tuple(layers))
-
-
-def _fields(net: MaskedNetwork, i: int, affine: bool) -> list:
-    layer = net.each()[i]
-    values = {
-        "shape": layer.shape,
-        "id": i,
-        "freeze": layer.freeze,
-        "mask": pack_bits(net.masks()[i]),
-        "pruned": layer.pruned,
-        "locked": layer.locked,
-        "free": layer.free,
-        "kept": net.kept()[i],
-        "affine": layer.affine() if affine else None,
-    }
-    return [values.get(field.name) for field in dataclasses.fields(Layer)]
+def as_ticket(net: MaskedNetwork, source: Source) -> Ticket:
+    """The ticket that the module stands for."""
+    freezes, affines = zip(*((layer.freeze, layer.affine()) for layer in net.each()), strict=True)
+    return ticket_from_masks(net.network, source, freezes, net.masks(), affines)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.generator)

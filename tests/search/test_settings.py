@@ -27,6 +27,7 @@ def test_flags_go_over_the_recipe_over_the_networks_defaults() -> None:
     assert (settings.lr, settings.batch, settings.seed, settings.epochs) == (0.3, 32, 0, "5ep")
     assert settings.val_share == 0.2  # the network's own
     assert resolve({}, {}) == Settings()
+    assert resolve({"epochs": 20}, {}) == resolve({}, {"epochs": "020"}) == resolve({"epochs": "20ep"}, {})
 
 
 @pytest.mark.parametrize(
