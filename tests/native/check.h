@@ -50,6 +50,7 @@ void deposits();
 void static_tiles();
 void corrupted_tiles();
 void layers();
+void kernels();
 void checksums();
 
 }  // namespace test

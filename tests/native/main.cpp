@@ -29,6 +29,7 @@ int main(int count, char** arguments) {
     test::static_tiles();
     test::corrupted_tiles();
     test::layers();
+    test::kernels();
     test::checksums();
     std::string isas;
     for (const slt::Ops* ops : slt::available_ops()) isas += std::string(" ") + ops->name;
