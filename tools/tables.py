@@ -62,7 +62,7 @@ def ratios(answer: dict[str, Any]) -> Text:
 
 def layers(answer: dict[str, Any]) -> Table:
     """A row per layer; pruned and locked counts are in the JSON."""
-    columns = ("layer", "shape", "weights", "free", "kept", "density", "MACs", "mode", "mask bits")
+    columns = ("layer", "shape", "weights", "free", "kept", "density", "MACs", "mode", "bits")
     table = _table("layers", *columns)
     for layer in answer["layers"]:
         counts = [short(layer[key]) for key in ("weights", "free", "kept")]
