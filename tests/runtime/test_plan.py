@@ -1,0 +1,160 @@
+"""What a plan accepts and refuses, and what it reports."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slt_infer import _core, reference
+from slt_infer.codec import fold_batch_norm
+from slt_infer.errors import SltError, TicketError
+from slt_infer.runtime import Plan, accumulations
+from slt_infer.runtime.schedule import schedule
+from slt_infer.ticket import Add, Conv2d, Flatten, Freeze, LayerShape, Linear, Network, Relu
+
+from .tickets import images, one_conv, one_linear, random_ticket
+
+NETWORK = one_conv(3, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"backend": "gpu"}, "unknown-backend"),
+        ({"mode": "fast"}, "unknown-mode"),
+        ({"threads": 0}, "bad-threads"),
+        ({"threads": 2000}, "bad-threads"),
+        ({"isa": "mmx"}, "unknown-isa"),
+        ({"max_memory": 100}, "memory"),
+        ({"max_memory": 100, "backend": "reference"}, "memory"),
+    ],
+)
+def test_options_are_refused(options: dict[str, object], code: str) -> None:
+    with pytest.raises(SltError) as caught:
+        Plan(random_ticket(NETWORK), **options)  # type: ignore[arg-type]
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.zeros((1, 3, 7, 5), np.float32),
+        np.zeros((3, 7, 6), np.float32),
+        np.zeros((1, 3, 7, 6), np.float64),
+        np.zeros((1, 3, 7, 6), np.uint8),
+        [[0.0]],
+        None,
+    ],
+)
+def test_inputs_are_refused(x: object, backend: str) -> None:
+    with pytest.raises(SltError) as caught:
+        Plan(random_ticket(NETWORK), backend=backend)(x)  # type: ignore[arg-type]
+    assert caught.value.code == "bad-input"
+
+
+def test_a_broken_graph_is_refused() -> None:
+    ticket = random_ticket(NETWORK)
+    broken = Network("x", NETWORK.input, NETWORK.layers, (Conv2d(0, 0), Add(1, 0), Flatten(2)))
+    object.__setattr__(ticket, "network", broken)
+    with pytest.raises(TicketError):
+        Plan(ticket)
+
+
+def test_memory_is_bounded_for_any_batch() -> None:
+    ticket, x = random_ticket(NETWORK), images(NETWORK, 200)
+    needed = 4 * schedule(NETWORK).arena + 200_000
+    net = Plan(ticket, max_memory=needed)
+    np.testing.assert_array_equal(net(x), Plan(ticket)(x))
+
+
+def test_strided_images() -> None:
+    ticket, x = random_ticket(NETWORK), images(NETWORK, 6)
+    net = Plan(ticket)
+    np.testing.assert_array_equal(net(x[::2]), net(np.ascontiguousarray(x[::2])))
+    mirrored = np.ascontiguousarray(x.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)
+    np.testing.assert_array_equal(net(mirrored), net(x))
+
+
+def test_torch_in_torch_out() -> None:
+    torch = pytest.importorskip("torch", reason="tensors are what is tested")
+    ticket, x = random_ticket(NETWORK), images(NETWORK, 2)
+    for backend in ("cpu", "reference"):
+        net = Plan(ticket, backend=backend)  # type: ignore[arg-type]
+        logits = net(torch.from_numpy(x))
+        assert isinstance(logits, torch.Tensor)
+        np.testing.assert_array_equal(logits.numpy(), net(x))
+        with pytest.raises(SltError, match="CPU"):
+            net(torch.zeros((1, 3, 7, 6), device="meta"))
+        with pytest.raises(SltError, match="float64"):
+            net(torch.zeros((1, 3, 7, 6), dtype=torch.float64))
+
+
+def test_backends_agree_and_say_what_they_are() -> None:
+    ticket, x = random_ticket(NETWORK), images(NETWORK, 2)
+    cpu, slow = Plan(ticket), Plan(ticket, backend="reference")
+    np.testing.assert_array_equal(cpu(x), slow(x))
+    assert slow.isa == "numpy"
+    assert cpu.isa == _core.machine()["isa"]
+    assert [r.name for r in cpu.layers] == [r.name for r in slow.layers] == ["conv"]
+
+
+def test_relu_is_fused_where_nobody_else_reads() -> None:
+    layers = (LayerShape("a", 3, 3), LayerShape("b", 3, 3))
+    nodes = (Conv2d(0, 0), Relu(1), Conv2d(2, 1), Relu(3), Add(3, 4), Relu(5), Flatten(6))
+    steps = schedule(Network("x", (3, 2, 2), layers, nodes)).steps
+    assert [(type(s.node).__name__, s.relu) for s in steps] == [
+        ("Conv2d", True),
+        ("Conv2d", False),
+        ("Relu", False),
+        ("Add", True),
+        ("Flatten", False),
+    ]
+
+
+def test_the_arena_reuses_what_is_dead() -> None:
+    """A long chain lives in two places; values that are read later keep theirs."""
+    chain = tuple(LayerShape(str(i), 4, 4) for i in range(10))
+    nodes = (*(Conv2d(i, i) for i in range(10)), Flatten(10))
+    plan = schedule(Network("chain", (4, 4, 4), chain, nodes))
+    assert plan.arena == 2 * 64
+    kept = schedule(Network("kept", (4, 4, 4), chain, (*(Conv2d(i, i) for i in range(10)), Add(10, 0), Flatten(11))))
+    assert kept.arena == 3 * 64
+    for plan in (plan, kept):
+        assert all(place % 16 == 0 for place in plan.place.values())
+
+
+def test_kernels_by_operator_density_and_mode() -> None:
+    conv, linear = one_conv(64, 32, (3, 3), (8, 8)), one_linear(500, 20)
+    for network, density, mode, kernel in (
+        (conv, 0.0, "stream", "lists of a row group"),
+        (conv, 0.0, "resident", "lists"),
+        (conv, 0.5, "resident", "planes, lists of a row group"),
+        (linear, 0.0, "stream", "masked lanes"),
+        (linear, 0.5, "resident", "masked lanes"),
+    ):
+        freeze = Freeze(4, 3, 1 if density == 0.0 else 2)
+        report = Plan(random_ticket(network, density=density, freeze=freeze), mode=mode).layers[0]  # type: ignore[arg-type]
+        assert report.kernel == kernel
+        assert (report.density <= 1 / 8) == (density == 0.0)
+
+
+def test_accumulations_give_every_layer_its_affine() -> None:
+    """Affines found on the way are those of the plan that then has them."""
+    layers = (LayerShape("a", 6, 3, (3, 3), affine=True), LayerShape("b", 4, 6 * 5 * 4, affine=True))
+    nodes = (Conv2d(0, 0, 1, 1), Relu(1), Flatten(2), Linear(3, 1))
+    ticket = random_ticket(Network("two", (3, 5, 4), layers, nodes))
+    x, seen = images(ticket.network, 4), []
+
+    def on_layer(i: int, sums: np.ndarray) -> np.ndarray:
+        seen.append((i, sums.shape))
+        axes = (0, *range(2, sums.ndim))
+        affine = fold_batch_norm(1.0, sums.mean(axis=axes), sums.var(axis=axes))
+        object.__setattr__(ticket.layers[i], "affine", affine)
+        return affine
+
+    logits = accumulations(ticket, x, on_layer)
+    assert seen == [(0, (4, 6, 5, 4)), (1, (4, 4))]
+    np.testing.assert_array_equal(logits, Plan(ticket)(x))
+    np.testing.assert_array_equal(logits, reference.run(ticket, x))
+    assert abs(float(logits.mean())) < 1e-6
