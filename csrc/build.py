@@ -2,9 +2,10 @@
 
     python csrc/build.py native [--target x86|asan|aarch64] [--out build/native]
 
-compiles csrc/ (without the Python bindings) with tests/native/ and runs the program: as the wheel is compiled (`x86`,
-which is this machine, whatever it is), under the address and undefined-behaviour sanitizers (`asan`), or for
-aarch64, run by qemu-aarch64. Needs ninja and a C++20 compiler (CXX, or for aarch64 CXX_AARCH64, may name it).
+compiles csrc/ (without the Python bindings) with tests/native/ and runs the program: as the wheel is
+compiled (`x86`, which is this machine, whatever it is), under the address and undefined-behaviour sanitizers
+(`asan`), or for aarch64, run by qemu-aarch64. Needs ninja and a C++20 compiler (CXX, or for aarch64
+CXX_AARCH64, may name it).
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ ISA_FLAGS = {
                        "-mprefer-vector-width=512", "-Wno-maybe-uninitialized", "-Wno-uninitialized"],
 }  # fmt: skip
 ISA_MACHINES = {"ops_avx2.cpp": "x86_64", "ops_avx512.cpp": "x86_64", "ops_neon.cpp": "aarch64"}
-SANITIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SANITIZE = [
+    "-O1",
+    "-g",
+    "-fno-omit-frame-pointer",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+]
 
 
 def host() -> str:
@@ -68,7 +75,7 @@ def compile_and_link(
     flags: Sequence[str],
     link_flags: Sequence[str],
 ) -> None:
-    """Writes folder/build.ninja and runs it: objects in `folder`, linked to `output`; only what changed is compiled."""
+    """Writes folder/build.ninja and runs it: objects in `folder`, linked to `output`; compiles what changed."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         "ninja_required_version = 1.8",

@@ -1,0 +1,1 @@
+"""Triton kernels. Importing this package imports neither Triton nor torch; its modules do."""
