@@ -45,7 +45,7 @@ $(VENV)/.test: $(VENV)/.search
 demo: $(VENV)/.search
 	@rm -rf demo && mkdir demo
 	@echo; echo "1. Search a ticket in a random network, on scikit-learn's digits; half of the weights are removed"
-	$(BIN)/slt-train --recipe mlp-digits --threads $(JOBS) --out demo/runs
+	$(BIN)/slt-train --recipe mlp-digits --epochs 25ep --threads $(JOBS) --out demo/runs
 	@echo; echo "2. Pack it: a seed, the coded mask, a scale and a shift per neuron, no weights"
 	$(BIN)/slt-export demo/runs/*/ -o demo/digits.slt
 	@echo; echo "3. Run the packed file: weights are made anew from the seed, products are additions"
@@ -82,7 +82,7 @@ native: $(VENV)/.tools
 WHEEL_TESTS := $(filter-out %/native %/repository %/search %/vectors,$(wildcard $(CURDIR)/tests/*))
 wheel-test: export OMP_NUM_THREADS = 1
 wheel-test: $(VENV)/.tools
-	@rm -rf build/wheel && mkdir -p build/wheel/elsewhere
+	@rm -rf build/wheel build/lib* build/bdist* && mkdir -p build/wheel/elsewhere
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w build/wheel .
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
