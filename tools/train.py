@@ -137,15 +137,15 @@ def search(
     fields = "{task.fields[rate]:.0f} images/s  accuracy {task.fields[accuracy]:.3f}"
     with cli.progress(fields) as bar, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: cli.note(f"warning: {message}")
-        observe = _observer(bar, settings)
+        observe = _observer(bar)
         folder, found = trainer.train(
             settings, train, test, out, device=device, threads=threads, observe=observe
         )
     return answer(folder, found.summary)
 
 
-def _observer(bar: Progress, settings: Settings) -> Observer:
-    task = bar.add_task(settings.arch, total=None, rate=0.0, accuracy=0.0)
+def _observer(bar: Progress) -> Observer:
+    task = bar.add_task("search", total=None, rate=0.0, accuracy=0.0)
 
     def observe(step: Step) -> None:
         bar.update(
@@ -156,10 +156,13 @@ def _observer(bar: Progress, settings: Settings) -> Observer:
             accuracy=step.accuracy,
         )
         if step.row:
-            cli.note(
+            # by the bar's own console, which keeps the line apart from the bar
+            bar.console.print(
                 f"epoch {step.epoch}  iteration {step.iteration}/{step.iterations}  loss {step.loss:.4f}"
                 f"  accuracy {step.accuracy:.4f}  validation {step.row['val_accuracy']:.4f}"
-                f"  density {step.row['density']:.4f}  {step.images_per_second:.0f} images/s"
+                f"  density {step.row['density']:.4f}  {step.images_per_second:.0f} images/s",
+                highlight=False,
+                soft_wrap=True,
             )
 
     return observe
