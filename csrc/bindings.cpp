@@ -1,4 +1,5 @@
-// slt_infer._core: NumPy arrays in and out, std::invalid_argument as ValueError. Checks sizes, then releases the GIL.
+// slt_infer._core: NumPy arrays in and out, std::invalid_argument as ValueError. Checks sizes, then
+// releases the GIL.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -30,7 +31,8 @@ struct Bytes {
     explicit Bytes(const py::buffer& buffer) : info(buffer.request()) {
         py::ssize_t expected = info.itemsize;
         for (auto i = info.ndim; i-- > 0; expected *= info.shape[i]) {
-            if (info.strides[i] != expected && info.shape[i] > 1) refuse("the buffer is not contiguous");
+            if (info.strides[i] != expected && info.shape[i] > 1)
+                refuse("the buffer is not contiguous");
         }
     }
     const uint8_t* data() const { return static_cast<const uint8_t*>(info.ptr); }
@@ -63,8 +65,9 @@ py::dict machine() {
     return result;
 }
 
-py::array_t<uint32_t> random_words(const std::string& generator, uint32_t rounds, const Words32& counters,
-                                   const Words32& keys, const std::string& isa) {
+py::array_t<uint32_t> random_words(const std::string& generator, uint32_t rounds,
+                                   const Words32& counters, const Words32& keys,
+                                   const std::string& isa) {
     const slt::Generator g = slt::generator_of(generator);
     slt::check_generator(g, rounds);
     const slt::Ops& ops = slt::ops(isa);
@@ -75,23 +78,28 @@ py::array_t<uint32_t> random_words(const std::string& generator, uint32_t rounds
     }
     std::vector<uint32_t> whole(4 * static_cast<size_t>(count), 0);
     for (py::ssize_t i = 0; i < count; ++i) {
-        for (py::ssize_t j = 0; j < keys.shape(1); ++j) whole[4 * static_cast<size_t>(i) + static_cast<size_t>(j)] = keys.at(i, j);
+        for (py::ssize_t j = 0; j < keys.shape(1); ++j)
+            whole[4 * static_cast<size_t>(i) + static_cast<size_t>(j)] = keys.at(i, j);
     }
     py::array_t<uint32_t> out({count, py::ssize_t{4}});
-    ops.words(g, rounds, static_cast<size_t>(count), counters.data(), whole.data(), out.mutable_data());
+    ops.words(g, rounds, static_cast<size_t>(count), counters.data(), whole.data(),
+              out.mutable_data());
     return out;
 }
 
 void check_blocks(uint64_t block0, uint64_t blocks) {
-    if (block0 > uint64_t{1} << 32 || blocks > (uint64_t{1} << 32) - block0) refuse("blocks must be below 2^32");
+    if (block0 > uint64_t{1} << 32 || blocks > (uint64_t{1} << 32) - block0)
+        refuse("blocks must be below 2^32");
 }
 
-py::array_t<uint32_t> plane(const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t stream,
-                            uint32_t layer, uint32_t generation, uint32_t plane, uint64_t block0, uint64_t blocks,
-                            const std::string& isa) {
-    const slt::Plane address = {slt::generator_of(generator), rounds, seed, stream, layer, generation, plane};
+py::array_t<uint32_t> plane(const std::string& generator, uint32_t rounds, uint64_t seed,
+                            uint32_t stream, uint32_t layer, uint32_t generation, uint32_t plane,
+                            uint64_t block0, uint64_t blocks, const std::string& isa) {
+    const slt::Plane address = {
+        slt::generator_of(generator), rounds, seed, stream, layer, generation, plane};
     slt::check_generator(address.generator, rounds);
-    if (generation >= 1u << 24 || plane >= 256) refuse("generation must be below 2^24 and plane below 256");
+    if (generation >= 1u << 24 || plane >= 256)
+        refuse("generation must be below 2^24 and plane below 256");
     check_blocks(block0, blocks);
     const slt::Ops& ops = slt::ops(isa);
     py::array_t<uint32_t> out(static_cast<py::ssize_t>(4 * blocks));
@@ -110,8 +118,8 @@ uint64_t row_blocks(uint64_t fan_in, uint64_t first, uint64_t count) {
     return blocks;
 }
 
-Words64 signs(const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id, uint64_t fan_in,
-              uint64_t first, uint64_t count, const std::string& isa) {
+Words64 signs(const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id,
+              uint64_t fan_in, uint64_t first, uint64_t count, const std::string& isa) {
     const slt::Plane address = {slt::generator_of(generator), rounds, seed, 0, id, 0, 0};
     slt::check_generator(address.generator, rounds);
     const uint64_t blocks = row_blocks(fan_in, first, count);
@@ -124,20 +132,23 @@ Words64 signs(const std::string& generator, uint32_t rounds, uint64_t seed, uint
     return out;
 }
 
-py::tuple freeze_rows(const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id, uint64_t fan_in,
-                      uint32_t bits, uint32_t prune, uint32_t lock, uint64_t first, uint64_t count,
-                      const std::string& isa) {
-    const slt::FreezePattern pattern = {slt::generator_of(generator), rounds, seed, id, bits, prune, lock};
+py::tuple freeze_rows(const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id,
+                      uint64_t fan_in, uint32_t bits, uint32_t prune, uint32_t lock, uint64_t first,
+                      uint64_t count, const std::string& isa) {
+    const slt::FreezePattern pattern = {
+        slt::generator_of(generator), rounds, seed, id, bits, prune, lock};
     slt::check_generator(pattern.generator, rounds);
     slt::check_freeze(bits, prune, lock);
     const uint64_t blocks = row_blocks(fan_in, first, count);
     const slt::Ops& ops = slt::ops(isa);
-    const std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(count), static_cast<py::ssize_t>(2 * blocks)};
+    const std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(count),
+                                            static_cast<py::ssize_t>(2 * blocks)};
     Words64 free(shape), locked(shape);
     uint64_t *free_words = free.mutable_data(), *locked_words = locked.mutable_data();
     {
         py::gil_scoped_release release;
-        ops.freeze(pattern, static_cast<uint32_t>(first * blocks), count * blocks, free_words, locked_words);
+        ops.freeze(pattern, static_cast<uint32_t>(first * blocks), count * blocks, free_words,
+                   locked_words);
         slt::clear_padding(free_words, count, static_cast<uint32_t>(fan_in));
         slt::clear_padding(locked_words, count, static_cast<uint32_t>(fan_in));
     }
@@ -146,14 +157,15 @@ py::tuple freeze_rows(const std::string& generator, uint32_t rounds, uint64_t se
 
 // Mask words that begin with word first div 32, as encoders take them.
 void check_tile(uint64_t first, uint64_t last) {
-    if (first > last || last > uint64_t{1} << 32) refuse("ordinals must have 0 <= first <= last <= 2^32");
+    if (first > last || last > uint64_t{1} << 32)
+        refuse("ordinals must have 0 <= first <= last <= 2^32");
 }
 
 const uint32_t* tile_words(const Words32& mask, uint64_t first, uint64_t last) {
     check_tile(first, last);
     if (first < last && static_cast<uint64_t>(mask.size()) <= (last - 1) / 32) {
-        refuse("the mask has " + std::to_string(mask.size()) + " words, ordinal " + std::to_string(last - 1) +
-               " needs more");
+        refuse("the mask has " + std::to_string(mask.size()) + " words, ordinal " +
+               std::to_string(last - 1) + " needs more");
     }
     return mask.data() + (first == last ? 0 : first / 32);
 }
@@ -174,8 +186,8 @@ py::bytes encode_raw(const Words32& mask, uint64_t first, uint64_t last) {
     return py::bytes(reinterpret_cast<const char*>(payload.data()), payload.size());
 }
 
-py::array_t<uint32_t> decode_static(const py::buffer& payload, uint64_t first, uint64_t last, uint32_t density,
-                                    const std::string& isa) {
+py::array_t<uint32_t> decode_static(const py::buffer& payload, uint64_t first, uint64_t last,
+                                    uint32_t density, const std::string& isa) {
     if (density < 1 || density > 255) refuse("density must be 1 to 255");
     check_tile(first, last);
     const slt::Ops& ops = slt::ops(isa);
@@ -192,19 +204,22 @@ py::array_t<uint32_t> decode_static(const py::buffer& payload, uint64_t first, u
     slt::TileFault fault;
     {
         py::gil_scoped_release release;
-        fault = ops.decode_static(padded.data(), bytes.size() / 2, first, last, 16 * density, words);
+        fault =
+            ops.decode_static(padded.data(), bytes.size() / 2, first, last, 16 * density, words);
     }
     if (fault != slt::TileFault::none) refuse(slt::text_of(fault));
     return out;
 }
 
-std::shared_ptr<LayerCode> make_layer(const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id,
-                                      uint32_t out, uint32_t fan_in, uint32_t bits, uint32_t prune, uint32_t lock,
-                                      const std::string& mode, uint32_t density, uint32_t tile_rows,
-                                      const Words32& free, const Words32& words, const py::buffer& payload,
+std::shared_ptr<LayerCode> make_layer(const std::string& generator, uint32_t rounds, uint64_t seed,
+                                      uint32_t id, uint32_t out, uint32_t fan_in, uint32_t bits,
+                                      uint32_t prune, uint32_t lock, const std::string& mode,
+                                      uint32_t density, uint32_t tile_rows, const Words32& free,
+                                      const Words32& words, const py::buffer& payload,
                                       slt::WeightMemoryPtr memory) {
-    slt::LayerFields fields = {slt::generator_of(generator), rounds, seed, id, out, fan_in, bits, prune, lock,
-                               slt::MaskMode::raw, density, tile_rows};
+    slt::LayerFields fields = {
+        slt::generator_of(generator), rounds,  seed,     id, out, fan_in, bits, prune, lock,
+        slt::MaskMode::raw,           density, tile_rows};
     if (mode == "const") {
         if (density != 0 && density != 255) refuse("density of a const layer must be 0 or 255");
         if (tile_rows != out) refuse("tile_rows of a const layer must be out");
@@ -219,7 +234,8 @@ std::shared_ptr<LayerCode> make_layer(const std::string& generator, uint32_t rou
     const Bytes bytes(payload);
     const std::vector<uint32_t> free_list(free.data(), free.data() + free.size());
     const std::vector<uint32_t> word_list(words.data(), words.data() + words.size());
-    return std::make_shared<LayerCode>(fields, free_list, word_list, bytes.data(), bytes.size(), std::move(memory));
+    return std::make_shared<LayerCode>(fields, free_list, word_list, bytes.data(), bytes.size(),
+                                       std::move(memory));
 }
 
 py::tuple layer_counts(const LayerCode& layer, const std::string& isa) {
@@ -252,9 +268,11 @@ py::array_t<uint32_t> layer_mask(const LayerCode& layer, const std::string& isa)
     return to_numpy(mask);
 }
 
-py::tuple layer_rows(const LayerCode& layer, uint32_t first, uint32_t count, const std::string& isa) {
+py::tuple layer_rows(const LayerCode& layer, uint32_t first, uint32_t count,
+                     const std::string& isa) {
     const slt::Ops& ops = slt::ops(isa);
-    if (first > layer.fields().out || count > layer.fields().out - first) refuse("rows are outside the layer");
+    if (first > layer.fields().out || count > layer.fields().out - first)
+        refuse("rows are outside the layer");
     const std::vector<py::ssize_t> shape = {count, static_cast<py::ssize_t>(layer.row_words())};
     Words64 kept(shape), sign(shape);
     uint64_t *kept_words = kept.mutable_data(), *sign_words = sign.mutable_data();
@@ -267,24 +285,29 @@ py::tuple layer_rows(const LayerCode& layer, uint32_t first, uint32_t count, con
 
 void bind_layer(py::module_& module) {
     using py::arg;
-    py::class_<slt::WeightMemory, slt::WeightMemoryPtr>(module, "WeightMemory",
-                                                        "Counts the bytes held by anything derived from weights.")
+    py::class_<slt::WeightMemory, slt::WeightMemoryPtr>(
+        module, "WeightMemory", "Counts the bytes held by anything derived from weights.")
         .def(py::init<>())
         .def_property_readonly("current", &slt::WeightMemory::current)
         .def_property_readonly("peak", &slt::WeightMemory::peak)
         .def("reset_peak", &slt::WeightMemory::reset_peak);
     py::class_<LayerCode, std::shared_ptr<LayerCode>>(
-        module, "LayerCode", "One layer's coded weights; ValueError where sizes do not agree or a tile is malformed.")
-        .def(py::init(&make_layer), py::kw_only(), arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("out"),
-             arg("fan_in"), arg("bits"), arg("prune"), arg("lock"), arg("mode"), arg("density"), arg("tile_rows"),
-             arg("free"), arg("words"), arg("payload"), arg("memory").none(false))
+        module, "LayerCode",
+        "One layer's coded weights; ValueError where sizes do not agree or a tile is malformed.")
+        .def(py::init(&make_layer), py::kw_only(), arg("generator"), arg("rounds"), arg("seed"),
+             arg("id"), arg("out"), arg("fan_in"), arg("bits"), arg("prune"), arg("lock"),
+             arg("mode"), arg("density"), arg("tile_rows"), arg("free"), arg("words"),
+             arg("payload"), arg("memory").none(false))
         .def_property_readonly("out", [](const LayerCode& layer) { return layer.fields().out; })
-        .def_property_readonly("fan_in", [](const LayerCode& layer) { return layer.fields().fan_in; })
+        .def_property_readonly("fan_in",
+                               [](const LayerCode& layer) { return layer.fields().fan_in; })
         .def_property_readonly("row_words", &LayerCode::row_words)
         .def("free_counts", &layer_free_counts, arg("isa") = "",
              "uint32 [tiles]: free weights by the freeze pattern alone.")
-        .def("counts", &layer_counts, arg("isa") = "", "(pruned, locked, free) weights, without padding.")
-        .def("mask", &layer_mask, arg("isa") = "", "uint32 [ceil(free / 32)]: all mask bits by free ordinal.")
+        .def("counts", &layer_counts, arg("isa") = "",
+             "(pruned, locked, free) weights, without padding.")
+        .def("mask", &layer_mask, arg("isa") = "",
+             "uint32 [ceil(free / 32)]: all mask bits by free ordinal.")
         .def("rows", &layer_rows, arg("first"), arg("count"), arg("isa") = "",
              "(kept, sign), uint64 [count, P / 64]; sign is 1 where negative, 0 where not kept.");
 }
@@ -293,24 +316,33 @@ void bind_layer(py::module_& module) {
 
 PYBIND11_MODULE(_core, module) {
     using py::arg;
-    module.doc() = "Random planes, freeze patterns, mask codec and kernels; docs/format.md is normative.";
-    module.def("machine", &machine, "What this machine is, which ISAs run on it, which is used and why.");
-    module.def("crc32c", &crc32c, arg("buffer"), arg("value") = 0, "CRC-32C of the bytes that gave `value`, then these.");
-    module.def("random_words", &random_words, arg("generator"), arg("rounds"), arg("counters"), arg("keys"),
-               arg("isa") = "", "uint32 [n, 4]: the generator's words for counters [n, 4] and keys [n, 2 or 4].");
-    module.def("plane", &plane, arg("generator"), arg("rounds"), arg("seed"), arg("stream"), arg("layer"),
-               arg("generation"), arg("plane"), arg("block0"), arg("blocks"), arg("isa") = "",
-               "uint32 [4 * blocks]: bits of a plane in index order.");
-    module.def("signs", &signs, arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("fan_in"), arg("first"),
-               arg("count"), arg("isa") = "", "uint64 [count, P / 64]: signs of whole rows, 0 in padding.");
-    module.def("freeze_rows", &freeze_rows, arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("fan_in"),
-               arg("bits"), arg("prune"), arg("lock"), arg("first"), arg("count"), arg("isa") = "",
-               "(free, locked), uint64 [count, P / 64], 0 in padding.");
-    module.def("encode_static", &encode_static, arg("mask"), arg("first"), arg("last"), arg("density"),
-               "Payload of a static tile of ordinals [first, last); mask is the layer's whole mask, uint32.");
-    module.def("encode_raw", &encode_raw, arg("mask"), arg("first"), arg("last"), "Payload of a raw tile.");
-    module.def("decode_static", &decode_static, arg("payload"), arg("first"), arg("last"), arg("density"),
-               arg("isa") = "", "uint32 words first div 32 to (last - 1) div 32; ValueError if malformed.");
+    module.doc() =
+        "Random planes, freeze patterns, mask codec and kernels; docs/format.md is normative.";
+    module.def("machine", &machine,
+               "What this machine is, which ISAs run on it, which is used and why.");
+    module.def("crc32c", &crc32c, arg("buffer"), arg("value") = 0,
+               "CRC-32C of the bytes that gave `value`, then these.");
+    module.def("random_words", &random_words, arg("generator"), arg("rounds"), arg("counters"),
+               arg("keys"), arg("isa") = "",
+               "uint32 [n, 4]: the generator's words for counters [n, 4] and keys [n, 2 or 4].");
+    module.def("plane", &plane, arg("generator"), arg("rounds"), arg("seed"), arg("stream"),
+               arg("layer"), arg("generation"), arg("plane"), arg("block0"), arg("blocks"),
+               arg("isa") = "", "uint32 [4 * blocks]: bits of a plane in index order.");
+    module.def("signs", &signs, arg("generator"), arg("rounds"), arg("seed"), arg("id"),
+               arg("fan_in"), arg("first"), arg("count"), arg("isa") = "",
+               "uint64 [count, P / 64]: signs of whole rows, 0 in padding.");
+    module.def("freeze_rows", &freeze_rows, arg("generator"), arg("rounds"), arg("seed"), arg("id"),
+               arg("fan_in"), arg("bits"), arg("prune"), arg("lock"), arg("first"), arg("count"),
+               arg("isa") = "", "(free, locked), uint64 [count, P / 64], 0 in padding.");
+    module.def("encode_static", &encode_static, arg("mask"), arg("first"), arg("last"),
+               arg("density"),
+               "Payload of a static tile of ordinals [first, last); mask is the layer's whole "
+               "mask, uint32.");
+    module.def("encode_raw", &encode_raw, arg("mask"), arg("first"), arg("last"),
+               "Payload of a raw tile.");
+    module.def("decode_static", &decode_static, arg("payload"), arg("first"), arg("last"),
+               arg("density"), arg("isa") = "",
+               "uint32 words first div 32 to (last - 1) div 32; ValueError if malformed.");
     bind_layer(module);
     bind_runtime(module);
 }

@@ -75,10 +75,11 @@ def compile_and_link(
     flags: Sequence[str],
     link_flags: Sequence[str],
 ) -> None:
-    """Writes folder/build.ninja and runs it: objects in `folder`, linked to `output`; compiles what changed."""
+    """Writes folder/build.ninja and runs it: objects in `folder`, linked to `output`; only what changed."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         "ninja_required_version = 1.8",
+        f"builddir = {_escape(folder)}",
         f"cxx = {compiler}",
         "rule compile",
         "  command = $cxx -MMD -MF $out.d $flags -c $in -o $out",
@@ -112,6 +113,15 @@ def _escape(path: Path) -> str:
     return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
 
 
+def check_isa_objects(folder: Path) -> None:
+    """Refuses code with AVX or NEON flags that the linker could take for all machines: weak symbols."""
+    for path in sorted(folder.glob("csrc_ops_*.o")):
+        symbols = subprocess.run(["nm", "-C", str(path)], capture_output=True, text=True, check=True).stdout
+        weak = [line for line in symbols.splitlines() if line[17:18] in tuple("WVu")]
+        if weak:
+            raise SystemExit(f"{path.name} must hold no inline functions of others:\n" + "\n".join(weak))
+
+
 def build_native(target: str, out: Path) -> list[str]:
     """Builds the native test program; gives the command that runs it."""
     machine, compiler, flags, link_flags = host(), os.environ.get("CXX", "g++"), [*FLAGS], ["-pthread"]
@@ -128,6 +138,8 @@ def build_native(target: str, out: Path) -> list[str]:
     program = out.resolve() / target / "slt_tests"
     flags += ["-I", str(ROOT / "csrc")]
     compile_and_link(program, files, program.parent, compiler, flags, link_flags)
+    if target == "x86":
+        check_isa_objects(program.parent)
     return [*run, str(program), str(ROOT / "tests" / "vectors")]
 
 

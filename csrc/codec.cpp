@@ -21,7 +21,8 @@ std::vector<uint8_t> encode_raw(const uint32_t* mask, uint64_t first, uint64_t l
     payload.reserve(4 * words);
     for (uint64_t i = 0; i < words; ++i) {
         const uint32_t word = mask[i] & tile_bits(i, words, first, last);
-        for (int byte = 0; byte < 4; ++byte) payload.push_back(static_cast<uint8_t>(word >> 8 * byte));
+        for (int byte = 0; byte < 4; ++byte)
+            payload.push_back(static_cast<uint8_t>(word >> 8 * byte));
     }
     return payload;
 }
@@ -36,7 +37,8 @@ TileFault decode_raw(const uint8_t* payload, uint64_t first, uint64_t last, uint
     return clean ? TileFault::none : TileFault::pad_bits;
 }
 
-std::vector<uint8_t> encode_static(const uint32_t* mask, uint64_t first, uint64_t last, uint32_t density) {
+std::vector<uint8_t> encode_static(const uint32_t* mask, uint64_t first, uint64_t last,
+                                   uint32_t density) {
     if (first == last) return {};
     const uint32_t f = 16 * density;
     uint32_t states[32];
@@ -67,12 +69,18 @@ std::vector<uint8_t> encode_static(const uint32_t* mask, uint64_t first, uint64_
 
 const char* text_of(TileFault fault) {
     switch (fault) {
-        case TileFault::none: return "no fault";
-        case TileFault::start_state: return "a starting state is below 2^16";
-        case TileFault::words_short: return "the words end before the last bit";
-        case TileFault::final_state: return "a final state is not 2^16";
-        case TileFault::words_left: return "words are left behind the last bit";
-        case TileFault::pad_bits: return "bits outside the tile are set";
+        case TileFault::none:
+            return "no fault";
+        case TileFault::start_state:
+            return "a starting state is below 2^16";
+        case TileFault::words_short:
+            return "the words end before the last bit";
+        case TileFault::final_state:
+            return "a final state is not 2^16";
+        case TileFault::words_left:
+            return "words are left behind the last bit";
+        case TileFault::pad_bits:
+            return "bits outside the tile are set";
     }
     return "unknown fault";
 }

@@ -9,14 +9,16 @@
 
 namespace slt {
 
-// 32-bit words that hold the mask bits of a tile: words first div 32 to (last - 1) div 32, none if it is empty.
+// 32-bit words that hold the mask bits of a tile: words first div 32 to (last - 1) div 32, none if
+// it is empty.
 inline uint64_t mask_words_of(uint64_t first, uint64_t last) {
     return first == last ? 0 : (last - 1) / 32 - first / 32 + 1;
 }
 
 // `mask` holds the words first div 32 ... of the mask; bits outside the tile are ignored.
 std::vector<uint8_t> encode_raw(const uint32_t* mask, uint64_t first, uint64_t last);
-std::vector<uint8_t> encode_static(const uint32_t* mask, uint64_t first, uint64_t last, uint32_t density);
+std::vector<uint8_t> encode_static(const uint32_t* mask, uint64_t first, uint64_t last,
+                                   uint32_t density);
 
 // Copies a raw tile of mask_words_of(first, last) words; pad_bits if a bit outside the tile is set.
 TileFault decode_raw(const uint8_t* payload, uint64_t first, uint64_t last, uint32_t* out);

@@ -31,7 +31,8 @@ uint32_t by_table(const uint8_t* data, size_t size, uint32_t crc) {
 #if defined(__x86_64__)
 bool has_instruction() { return __builtin_cpu_supports("sse4.2"); }
 
-__attribute__((target("sse4.2"))) uint32_t by_instruction(const uint8_t* data, size_t size, uint32_t crc) {
+__attribute__((target("sse4.2"))) uint32_t by_instruction(const uint8_t* data, size_t size,
+                                                          uint32_t crc) {
     uint64_t wide = crc, word;
     for (; size >= 8; data += 8, size -= 8) {
         std::memcpy(&word, data, 8);
@@ -42,7 +43,8 @@ __attribute__((target("sse4.2"))) uint32_t by_instruction(const uint8_t* data, s
 #elif defined(__aarch64__) && defined(__linux__)
 bool has_instruction() { return getauxval(AT_HWCAP) & HWCAP_CRC32; }
 
-__attribute__((target("+crc"))) uint32_t by_instruction(const uint8_t* data, size_t size, uint32_t crc) {
+__attribute__((target("+crc"))) uint32_t by_instruction(const uint8_t* data, size_t size,
+                                                        uint32_t crc) {
     uint64_t word;
     for (; size >= 8; data += 8, size -= 8) {
         std::memcpy(&word, data, 8);
@@ -52,12 +54,16 @@ __attribute__((target("+crc"))) uint32_t by_instruction(const uint8_t* data, siz
 }
 #else
 bool has_instruction() { return false; }
-uint32_t by_instruction(const uint8_t* data, size_t size, uint32_t crc) { return by_table(data, size, crc); }
+uint32_t by_instruction(const uint8_t* data, size_t size, uint32_t crc) {
+    return by_table(data, size, crc);
+}
 #endif
 
 }  // namespace
 
-uint32_t crc32c_portable(const uint8_t* data, size_t size, uint32_t value) { return ~by_table(data, size, ~value); }
+uint32_t crc32c_portable(const uint8_t* data, size_t size, uint32_t value) {
+    return ~by_table(data, size, ~value);
+}
 
 uint32_t crc32c(const uint8_t* data, size_t size, uint32_t value) {
     static const bool fast = has_instruction();

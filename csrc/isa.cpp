@@ -33,12 +33,13 @@ struct Choice {
 Choice choose() {
     const char* wanted = std::getenv("SLT_ISA");
     if (wanted == nullptr || *wanted == 0) {
-        return {available_ops().back(), "the best of " + names(available_ops()) + ", which this machine runs"};
+        return {available_ops().back(),
+                "the best of " + names(available_ops()) + ", which this machine runs"};
     }
     const Ops* table = find(wanted);
     if (table == nullptr) {
-        throw std::runtime_error("SLT_ISA names \"" + std::string(wanted) + "\"; available here are " +
-                                 names(available_ops()));
+        throw std::runtime_error("SLT_ISA names \"" + std::string(wanted) +
+                                 "\"; available here are " + names(available_ops()));
     }
     return {table, "SLT_ISA names it"};
 }
@@ -54,7 +55,8 @@ const std::vector<const Ops*>& available_ops() {
     static const std::vector<const Ops*> tables = [] {
         std::vector<const Ops*> found = {&scalar_ops};
 #if defined(__x86_64__)
-        // The compiler's run-time library asks cpuid and, for AVX and AVX-512, whether the OS saves the registers.
+        // The compiler's run-time library asks cpuid and, for AVX and AVX-512, whether the OS saves
+        // the registers.
         __builtin_cpu_init();
         const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
                           __builtin_cpu_supports("bmi2");
@@ -78,8 +80,8 @@ const Ops& ops(std::string_view name) {
     if (name.empty()) return ops();
     const Ops* table = find(name);
     if (table == nullptr) {
-        throw std::invalid_argument("isa \"" + std::string(name) + "\" is not available; there are " +
-                                    names(available_ops()));
+        throw std::invalid_argument("isa \"" + std::string(name) +
+                                    "\" is not available; there are " + names(available_ops()));
     }
     return *table;
 }

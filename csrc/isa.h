@@ -9,10 +9,11 @@
 
 namespace slt {
 
-// The table chosen for this process: the best the machine runs, or the one that SLT_ISA names (an unknown or
-// unsupported name: std::runtime_error that lists the available ones).
+// The table chosen for this process: the best the machine runs, or the one that SLT_ISA names (an
+// unknown or unsupported name: std::runtime_error that lists the available ones).
 const Ops& ops();
-// The table of that name, "" for the chosen one; std::invalid_argument where this machine cannot run it.
+// The table of that name, "" for the chosen one; std::invalid_argument where this machine cannot
+// run it.
 const Ops& ops(std::string_view name);
 // All tables this machine can run, scalar first, best last.
 const std::vector<const Ops*>& available_ops();

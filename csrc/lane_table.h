@@ -1,5 +1,5 @@
-// rank[m][i] = number of set bits of m below bit i: which of the words read belongs to lane i of the lanes in m.
-// Included by the ops_*.cpp alone, inside their own translation units.
+// rank[m][i] = number of set bits of m below bit i: which of the words read belongs to lane i of
+// the lanes in m. Included by the ops_*.cpp alone, inside their own translation units.
 #pragma once
 
 #include <stdint.h>

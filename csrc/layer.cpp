@@ -18,13 +18,17 @@ namespace {
 
 void check_fields(const LayerFields& f) {
     check_generator(f.generator, f.rounds);
-    if (f.out < 1 || f.out > 1u << 20) refuse("out must be 1 to 2^20, not " + std::to_string(f.out));
-    if (f.fan_in < 1 || f.fan_in > 1u << 24) refuse("fan_in must be 1 to 2^24, not " + std::to_string(f.fan_in));
+    if (f.out < 1 || f.out > 1u << 20)
+        refuse("out must be 1 to 2^20, not " + std::to_string(f.out));
+    if (f.fan_in < 1 || f.fan_in > 1u << 24)
+        refuse("fan_in must be 1 to 2^24, not " + std::to_string(f.fan_in));
     const uint64_t positions = uint64_t{f.out} * ((f.fan_in + 127) / 128) * 128;
-    if (positions > uint64_t{1} << 32) refuse("out * P must be at most 2^32, not " + std::to_string(positions));
+    if (positions > uint64_t{1} << 32)
+        refuse("out * P must be at most 2^32, not " + std::to_string(positions));
     check_freeze(f.bits, f.prune, f.lock);
     if (f.tile_rows < 1 || f.tile_rows > f.out) refuse("tile_rows must be 1 to out");
-    if (f.mode == MaskMode::coded && (f.density < 1 || f.density > 255)) refuse("density must be 1 to 255");
+    if (f.mode == MaskMode::coded && (f.density < 1 || f.density > 255))
+        refuse("density must be 1 to 255");
 }
 
 // Rows at a time for what needs no more than a small buffer.
@@ -35,8 +39,9 @@ uint32_t chunk_rows(const LayerCode& layer) {
 }  // namespace
 
 void check_generator(Generator generator, uint32_t rounds) {
-    const bool known = generator == Generator::philox4x32 ? rounds == 10 || rounds == 7
-                                                          : rounds == 20 || rounds == 13 || rounds == 12;
+    const bool known = generator == Generator::philox4x32
+                           ? rounds == 10 || rounds == 7
+                           : rounds == 20 || rounds == 13 || rounds == 12;
     if (!known) refuse("the generator has no version of " + std::to_string(rounds) + " rounds");
 }
 
@@ -45,7 +50,8 @@ void check_freeze(uint32_t bits, uint32_t prune, uint32_t lock) {
     if (uint64_t{prune} + lock > uint64_t{1} << bits || (bits == 0 && prune + lock > 0)) {
         refuse("prune + lock is over 2^bits");
     }
-    if (bits > 0 && prune % 2 == 0 && lock % 2 == 0) refuse("bits is not minimal: prune and lock are even");
+    if (bits > 0 && prune % 2 == 0 && lock % 2 == 0)
+        refuse("bits is not minimal: prune and lock are even");
 }
 
 Generator generator_of(const std::string& name) {
@@ -64,12 +70,13 @@ void clear_padding(uint64_t* rows, size_t count, uint32_t fan_in) {
 }
 
 LayerCode::LayerCode(const LayerFields& fields, const std::vector<uint32_t>& free,
-                     const std::vector<uint32_t>& words, const uint8_t* payload, size_t payload_bytes,
-                     WeightMemoryPtr memory)
+                     const std::vector<uint32_t>& words, const uint8_t* payload,
+                     size_t payload_bytes, WeightMemoryPtr memory)
     : fields_(fields), memory_(std::move(memory)), payload_(Counted<uint8_t>(memory_)) {
     check_fields(fields_);
     if (!has_mask()) {
-        if (!free.empty() || !words.empty() || payload_bytes > 0) refuse("a const layer has no tiles");
+        if (!free.empty() || !words.empty() || payload_bytes > 0)
+            refuse("a const layer has no tiles");
         tiles_.push_back({0, fields_.out, 0, 0, 0, false, 0});
         return;
     }
@@ -80,23 +87,29 @@ LayerCode::LayerCode(const LayerFields& fields, const std::vector<uint32_t>& fre
     size_t offset = 0;
     uint64_t ordinal = 0;
     for (uint32_t i = 0; i < count; ++i) {
-        Tile tile{i * fields_.tile_rows, 0, ordinal, free[i], words[i] & 0x7FFFFFFFu, false, offset};
+        Tile tile{i * fields_.tile_rows,  0,     ordinal, free[i],
+                  words[i] & 0x7FFFFFFFu, false, offset};
         tile.rows = std::min(fields_.tile_rows, fields_.out - tile.first_row);
         const bool flag = words[i] >> 31;
         tile.raw = flag || fields_.mode == MaskMode::raw;
-        if (flag && fields_.mode == MaskMode::raw) refuse_tile(i, "the raw flag is for static layers");
-        if (tile.free > uint64_t{tile.rows} * fields_.fan_in) refuse_tile(i, "more free weights than weights");
+        if (flag && fields_.mode == MaskMode::raw)
+            refuse_tile(i, "the raw flag is for static layers");
+        if (tile.free > uint64_t{tile.rows} * fields_.fan_in)
+            refuse_tile(i, "more free weights than weights");
         const uint64_t last = ordinal + tile.free;
-        if (tile.raw ? tile.words != 2 * mask_words_of(ordinal, last)
-                     : tile.free == 0 ? tile.words != 0 : tile.words < 64 || tile.words > 64 + uint64_t{tile.free}) {
-            refuse_tile(i, std::to_string(tile.words) + " words cannot hold " + std::to_string(tile.free) + " bits");
+        if (tile.raw         ? tile.words != 2 * mask_words_of(ordinal, last)
+            : tile.free == 0 ? tile.words != 0
+                             : tile.words < 64 || tile.words > 64 + uint64_t{tile.free}) {
+            refuse_tile(i, std::to_string(tile.words) + " words cannot hold " +
+                               std::to_string(tile.free) + " bits");
         }
         ordinal = last;
         offset += (size_t{tile.words} + 1) / 2 * 4;
         tiles_.push_back(tile);
     }
     if (offset != payload_bytes) {
-        refuse("the payload has " + std::to_string(payload_bytes) + " bytes, its tiles " + std::to_string(offset));
+        refuse("the payload has " + std::to_string(payload_bytes) + " bytes, its tiles " +
+               std::to_string(offset));
     }
     payload_.resize(payload_bytes + kPayloadPadding);
     std::copy_n(payload, payload_bytes, payload_.begin());
@@ -116,15 +129,16 @@ void LayerCode::decode_mask(uint32_t tile, uint32_t* out, const Ops& ops) const 
     std::fill_n(out + words, kMaskPadding, 0u);
     if (t.free == 0) return;
     const uint8_t* payload = payload_.data() + t.offset;
-    const TileFault fault = t.raw ? decode_raw(payload, t.first_free, last, out)
-                                  : ops.decode_static(payload, t.words, t.first_free, last, 16 * fields_.density, out);
+    const TileFault fault =
+        t.raw ? decode_raw(payload, t.first_free, last, out)
+              : ops.decode_static(payload, t.words, t.first_free, last, 16 * fields_.density, out);
     if (fault != TileFault::none) refuse_tile(tile, text_of(fault));
     const uint8_t* end = payload + 2 * size_t{t.words};
     if (t.words % 2 && (end[0] | end[1])) refuse_tile(tile, "the padding is not zero");
 }
 
-void LayerCode::freeze_rows(uint32_t first, uint32_t count, uint64_t* free, uint64_t* locked, uint32_t* counts,
-                            const Ops& ops) const {
+void LayerCode::freeze_rows(uint32_t first, uint32_t count, uint64_t* free, uint64_t* locked,
+                            uint32_t* counts, const Ops& ops) const {
     const FreezePattern pattern = {fields_.generator, fields_.rounds, fields_.seed, fields_.id,
                                    fields_.bits,      fields_.prune,  fields_.lock};
     ops.freeze(pattern, first * row_blocks(), size_t{count} * row_blocks(), free, locked);
@@ -143,11 +157,13 @@ void LayerCode::check_free(uint32_t tile, uint64_t counted) const {
     }
 }
 
-void LayerCode::finish_rows(uint32_t first, uint32_t count, const uint32_t* mask, const uint64_t* starts,
-                            uint64_t* free_to_kept, uint64_t* locked_to_sign, const Ops& ops) const {
+void LayerCode::finish_rows(uint32_t first, uint32_t count, const uint32_t* mask,
+                            const uint64_t* starts, uint64_t* free_to_kept,
+                            uint64_t* locked_to_sign, const Ops& ops) const {
     const size_t words = row_words(), total = words * count;
     if (has_mask()) {
-        for (uint32_t i = 0; i < count; ++i) ops.deposit(free_to_kept + i * words, words, mask, starts[i]);
+        for (uint32_t i = 0; i < count; ++i)
+            ops.deposit(free_to_kept + i * words, words, mask, starts[i]);
     } else if (fields_.mode == MaskMode::none) {
         std::fill_n(free_to_kept, total, uint64_t{0});
     }
@@ -157,7 +173,8 @@ void LayerCode::finish_rows(uint32_t first, uint32_t count, const uint32_t* mask
     for (size_t i = 0; i < total; ++i) locked_to_sign[i] &= free_to_kept[i];
 }
 
-void LayerCode::rows(uint32_t first, uint32_t count, uint64_t* kept, uint64_t* sign, const Ops& ops) const {
+void LayerCode::rows(uint32_t first, uint32_t count, uint64_t* kept, uint64_t* sign,
+                     const Ops& ops) const {
     if (first > fields_.out || count > fields_.out - first) refuse("rows are outside the layer");
     if (count == 0) return;
     if (!has_mask()) {
@@ -167,7 +184,8 @@ void LayerCode::rows(uint32_t first, uint32_t count, uint64_t* kept, uint64_t* s
     }
     const size_t words = row_words();
     const Counted<uint8_t> counted(memory_);
-    for (uint32_t i = first / fields_.tile_rows; i < tiles() && tiles_[i].first_row < first + count; ++i) {
+    for (uint32_t i = first / fields_.tile_rows; i < tiles() && tiles_[i].first_row < first + count;
+         ++i) {
         const Tile& t = tiles_[i];
         WeightVector<uint32_t> mask(mask_words(i), 0, counted), counts(t.rows, 0, counted);
         WeightVector<uint64_t> free(t.rows * words, 0, counted), locked(t.rows * words, 0, counted);
@@ -184,8 +202,10 @@ void LayerCode::rows(uint32_t first, uint32_t count, uint64_t* kept, uint64_t* s
         const uint32_t to = std::min(first + count, t.first_row + t.rows) - t.first_row;
         uint64_t* kept_rows = free.data() + from * words;
         uint64_t* sign_rows = locked.data() + from * words;
-        finish_rows(t.first_row + from, to - from, mask.data(), starts.data() + from, kept_rows, sign_rows, ops);
-        const size_t place = (t.first_row + from - first) * words, size = (to - from) * words * sizeof(uint64_t);
+        finish_rows(t.first_row + from, to - from, mask.data(), starts.data() + from, kept_rows,
+                    sign_rows, ops);
+        const size_t place = (t.first_row + from - first) * words,
+                     size = (to - from) * words * sizeof(uint64_t);
         std::memcpy(kept + place, kept_rows, size);
         std::memcpy(sign + place, sign_rows, size);
     }
@@ -194,7 +214,8 @@ void LayerCode::rows(uint32_t first, uint32_t count, uint64_t* kept, uint64_t* s
 LayerCode::Counts LayerCode::counts(const Ops& ops) const {
     const uint32_t chunk = chunk_rows(*this);
     const Counted<uint8_t> counted(memory_);
-    WeightVector<uint64_t> free(chunk * row_words(), 0, counted), locked(chunk * row_words(), 0, counted);
+    WeightVector<uint64_t> free(chunk * row_words(), 0, counted),
+        locked(chunk * row_words(), 0, counted);
     Counts counts{};
     for (uint32_t first = 0; first < fields_.out; first += chunk) {
         const uint32_t rows = std::min(chunk, fields_.out - first);
@@ -209,13 +230,15 @@ LayerCode::Counts LayerCode::counts(const Ops& ops) const {
 std::vector<uint32_t> LayerCode::free_counts(const Ops& ops) const {
     const uint32_t chunk = chunk_rows(*this);
     const Counted<uint8_t> counted(memory_);
-    WeightVector<uint64_t> free(chunk * row_words(), 0, counted), locked(chunk * row_words(), 0, counted);
+    WeightVector<uint64_t> free(chunk * row_words(), 0, counted),
+        locked(chunk * row_words(), 0, counted);
     std::vector<uint32_t> row_counts(chunk);
     std::vector<uint32_t> totals((fields_.out + fields_.tile_rows - 1) / fields_.tile_rows, 0);
     for (uint32_t first = 0; first < fields_.out; first += chunk) {
         const uint32_t rows = std::min(chunk, fields_.out - first);
         freeze_rows(first, rows, free.data(), locked.data(), row_counts.data(), ops);
-        for (uint32_t i = 0; i < rows; ++i) totals[(first + i) / fields_.tile_rows] += row_counts[i];
+        for (uint32_t i = 0; i < rows; ++i)
+            totals[(first + i) / fields_.tile_rows] += row_counts[i];
     }
     return totals;
 }

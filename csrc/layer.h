@@ -1,5 +1,6 @@
-// One layer's coded weights: the integers that fix its random part, and the coded mask. What the runtime streams
-// from and what `_core.LayerCode` wraps. Weights appear only on request, a few rows at a time.
+// One layer's coded weights: the integers that fix its random part, and the coded mask. What the
+// runtime streams from and what `_core.LayerCode` wraps. Weights appear only on request, a few rows
+// at a time.
 #pragma once
 
 #include <cstdint>
@@ -18,65 +19,77 @@ struct LayerFields {
     uint32_t rounds = 10;
     uint64_t seed = 0;
     uint32_t id = 0;
-    uint32_t out = 1;         // rows
-    uint32_t fan_in = 1;      // K, columns
-    uint32_t bits = 0;        // B
+    uint32_t out = 1;     // rows
+    uint32_t fan_in = 1;  // K, columns
+    uint32_t bits = 0;    // B
     uint32_t prune = 0, lock = 0;
     MaskMode mode = MaskMode::all;
     uint32_t density = 255;
     uint32_t tile_rows = 1;
 };
 
-// A row group of the file: `rows` rows from `first_row`, the free ordinals [first_free, first_free + free).
+// A row group of the file: `rows` rows from `first_row`, the free ordinals [first_free, first_free
+// + free).
 struct Tile {
     uint32_t first_row, rows;
     uint64_t first_free;
     uint32_t free;
-    uint32_t words;           // 16-bit words of payload
+    uint32_t words;  // 16-bit words of payload
     bool raw;
-    size_t offset;            // of the payload, in bytes
+    size_t offset;  // of the payload, in bytes
 };
 
 class LayerCode {
   public:
-    // Copies payload (the mask segment without its final padding). Throws std::invalid_argument where sizes do not
-    // agree; after that no call can read outside, whatever the payload holds. `free` and `words` are the index
-    // entries (words with bit 31 as in the file), both empty where mode is all or none.
-    LayerCode(const LayerFields& fields, const std::vector<uint32_t>& free, const std::vector<uint32_t>& words,
-              const uint8_t* payload, size_t payload_bytes, WeightMemoryPtr memory);
+    // Copies payload (the mask segment without its final padding). Throws std::invalid_argument
+    // where sizes do not agree; after that no call can read outside, whatever the payload holds.
+    // `free` and `words` are the index entries (words with bit 31 as in the file), both empty where
+    // mode is all or none.
+    LayerCode(const LayerFields& fields, const std::vector<uint32_t>& free,
+              const std::vector<uint32_t>& words, const uint8_t* payload, size_t payload_bytes,
+              WeightMemoryPtr memory);
 
     const LayerFields& fields() const { return fields_; }
     const WeightMemoryPtr& memory() const { return memory_; }
-    bool has_mask() const { return fields_.mode == MaskMode::raw || fields_.mode == MaskMode::coded; }
+    bool has_mask() const {
+        return fields_.mode == MaskMode::raw || fields_.mode == MaskMode::coded;
+    }
     uint32_t row_blocks() const { return (fields_.fan_in + 127) / 128; }
     size_t row_words() const { return 2 * size_t{row_blocks()}; }  // 64-bit words of a row, P / 64
 
-    // Tiles exist in every mode; without an index (mode all, none) there is one, of all rows, with free = 0.
+    // Tiles exist in every mode; without an index (mode all, none) there is one, of all rows, with
+    // free = 0.
     uint32_t tiles() const { return static_cast<uint32_t>(tiles_.size()); }
     const Tile& tile(uint32_t index) const { return tiles_[index]; }
 
-    // --- Streaming a tile, in four steps. Rows are given in any split, so that threads can share a tile. ---
+    // --- Streaming a tile, in four steps. Rows are given in any split, so that threads can share a
+    // tile. ---
 
     // 1. (serial) The tile's mask bits: bit i of the tile (i-th free weight of it) is bit
-    //    mask_start(tile) + i of out, which has mask_words(tile) words. Throws std::invalid_argument("tile N: ...")
-    //    if the tile is malformed. Nothing to do, and mask_words() is 0, where !has_mask().
+    //    mask_start(tile) + i of out, which has mask_words(tile) words. Throws
+    //    std::invalid_argument("tile N: ...") if the tile is malformed. Nothing to do, and
+    //    mask_words() is 0, where !has_mask().
     size_t mask_words(uint32_t tile) const;
     uint64_t mask_start(uint32_t tile) const { return tiles_[tile].first_free % 32; }
     void decode_mask(uint32_t tile, uint32_t* out, const Ops& ops) const;
 
-    // 2. (rows in parallel) Free and locked bits, row_words() words a row, padding zero, and counts[i] = free
+    // 2. (rows in parallel) Free and locked bits, row_words() words a row, padding zero, and
+    // counts[i] = free
     //    weights of row first + i (counts may be null). Reads nothing but the seed.
-    void freeze_rows(uint32_t first, uint32_t count, uint64_t* free, uint64_t* locked, uint32_t* counts,
-                     const Ops& ops) const;
+    void freeze_rows(uint32_t first, uint32_t count, uint64_t* free, uint64_t* locked,
+                     uint32_t* counts, const Ops& ops) const;
 
-    // 3. (serial) By the caller: starts[i] = mask_start(tile) + free weights in the tile's rows before row i. Then
-    //    check_free(tile, their total over the whole tile), which throws std::invalid_argument if the index says
-    //    otherwise: without it step 4 could read outside the mask. Not needed where !has_mask().
+    // 3. (serial) By the caller: starts[i] = mask_start(tile) + free weights in the tile's rows
+    // before row i. Then
+    //    check_free(tile, their total over the whole tile), which throws std::invalid_argument if
+    //    the index says otherwise: without it step 4 could read outside the mask. Not needed where
+    //    !has_mask().
     void check_free(uint32_t tile, uint64_t counted) const;
 
-    // 4. (rows in parallel) Turns free bits into kept bits and locked bits into signs (1 negative, zero where not
-    //    kept), in place. mask and starts are those of steps 1 and 3 (starts[i] for row first + i), null where
-    //    !has_mask().
+    // 4. (rows in parallel) Turns free bits into kept bits and locked bits into signs (1 negative,
+    // zero where not
+    //    kept), in place. mask and starts are those of steps 1 and 3 (starts[i] for row first + i),
+    //    null where !has_mask().
     void finish_rows(uint32_t first, uint32_t count, const uint32_t* mask, const uint64_t* starts,
                      uint64_t* free_to_kept, uint64_t* locked_to_sign, const Ops& ops) const;
 
@@ -87,9 +100,10 @@ class LayerCode {
     struct Counts {
         uint64_t pruned, locked, free;
     };
-    Counts counts(const Ops& ops) const;                        // real weights, without padding
-    std::vector<uint32_t> free_counts(const Ops& ops) const;    // per tile of tile_rows rows, from the pattern
-    std::vector<uint32_t> mask(const Ops& ops) const;           // all mask bits by free ordinal
+    Counts counts(const Ops& ops) const;  // real weights, without padding
+    std::vector<uint32_t> free_counts(
+        const Ops& ops) const;  // per tile of tile_rows rows, from the pattern
+    std::vector<uint32_t> mask(const Ops& ops) const;  // all mask bits by free ordinal
 
   private:
     LayerFields fields_;

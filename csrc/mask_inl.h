@@ -1,8 +1,10 @@
-// Mask bits into positions, and the static tile decoder. Included like random_inl.h, after these primitives:
+// Mask bits into positions, and the static tile decoder. Included like random_inl.h, after these
+// primitives:
 //   uint64_t deposit_bits(uint64_t bits, uint64_t where)   pdep
 //   Mask, Mask lanes_of(uint32_t bits), uint32_t bits_of(Mask), Mask less(u32v, u32v),
 //   Mask under_16_bits(u32v), Mask both(Mask, Mask), u32v select(Mask, u32v yes, u32v no)
-//   u32v expand_words(const uint8_t* p, uint32_t bits)     the next 16-bit words at p, one into each lane whose
+//   u32v expand_words(const uint8_t* p, uint32_t bits)     the next 16-bit words at p, one into
+//   each lane whose
 //                                                          bit is set; may read a word per lane
 // Mask stands for one truth value per 32-bit lane.
 
@@ -30,8 +32,9 @@ constexpr uint32_t kLanes32 = kBytes / 4;
 constexpr uint32_t kVectors32 = 32 / kLanes32;
 constexpr uint32_t kLaneMask = uint32_t((uint64_t{1} << kLanes32) - 1);
 
-// One step: the 32 ordinals of an output word, of which `active` exist. Advances word by what was taken; the caller
-// checks it before the next step, so that loads stay within kPayloadPadding behind the payload.
+// One step: the 32 ordinals of an output word, of which `active` exist. Advances word by what was
+// taken; the caller checks it before the next step, so that loads stay within kPayloadPadding
+// behind the payload.
 template <bool kWhole>
 inline uint32_t decode_step(u32v (&x)[kVectors32], u32v f, uint32_t active, const uint8_t* payload,
                             size_t& word) {
@@ -57,11 +60,12 @@ inline uint32_t decode_step(u32v (&x)[kVectors32], u32v f, uint32_t active, cons
     return bits;
 }
 
-TileFault decode_static(const uint8_t* payload, size_t words, uint64_t first, uint64_t last, uint32_t f,
-                        uint32_t* out) {
+TileFault decode_static(const uint8_t* payload, size_t words, uint64_t first, uint64_t last,
+                        uint32_t f, uint32_t* out) {
     if (words < 64) return TileFault::words_short;
     u32v x[kVectors32];
-    __builtin_memcpy(x, payload, sizeof x);  // little-endian machines only: low word, then high word
+    __builtin_memcpy(x, payload,
+                     sizeof x);  // little-endian machines only: low word, then high word
     for (uint32_t v = 0; v < kVectors32; ++v) {
         if (bits_of(under_16_bits(x[v]))) return TileFault::start_state;
     }

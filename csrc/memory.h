@@ -1,5 +1,5 @@
-// Memory that holds anything derived from weights (coded payloads, bit planes, offset lists) is counted, so that a
-// plan can report its peak as `peak_weight_bytes`.
+// Memory that holds anything derived from weights (coded payloads, bit planes, offset lists) is
+// counted, so that a plan can report its peak as `peak_weight_bytes`.
 #pragma once
 
 #include <atomic>
@@ -66,7 +66,8 @@ class Counted {
     WeightMemoryPtr memory_;
 };
 
-// Make one with WeightVector<T> v(Counted<T>(memory)) or WeightVector<T> v(n, T{}, Counted<T>(memory)).
+// Make one with WeightVector<T> v(Counted<T>(memory)) or WeightVector<T> v(n, T{},
+// Counted<T>(memory)).
 template <class T>
 using WeightVector = std::vector<T, Counted<T>>;
 

@@ -1,9 +1,10 @@
 // The table of functions that exist once per instruction set (ISA).
 //
-// ops_avx2.cpp, ops_avx512.cpp and ops_neon.cpp are compiled with flags of their own and include the shared
-// algorithms (*_inl.h) in a namespace of their own; ops_scalar.cpp is the slow twin that they are tested against.
-// This header and all *_inl.h must hold no inline function with external linkage and use no standard library
-// template: the linker could keep the copy compiled for AVX-512 and hand it to a machine without.
+// ops_avx2.cpp, ops_avx512.cpp and ops_neon.cpp are compiled with flags of their own and include
+// the shared algorithms (*_inl.h) in a namespace of their own; ops_scalar.cpp is the slow twin that
+// they are tested against. This header and all *_inl.h must hold no inline function with external
+// linkage and use no standard library template: the linker could keep the copy compiled for AVX-512
+// and hand it to a machine without.
 #pragma once
 
 #include <stddef.h>
@@ -31,8 +32,8 @@ struct FreezePattern {
 
 enum class TileFault : int { none, start_state, words_short, final_state, words_left, pad_bits };
 
-// Bytes that must be readable (whatever they are) behind a payload given to decode_static: vector loads
-// may touch them, but no word beyond the tile's own is ever used.
+// Bytes that must be readable (whatever they are) behind a payload given to decode_static: vector
+// loads may touch them, but no word beyond the tile's own is ever used.
 constexpr size_t kPayloadPadding = 64;
 // Words that must be readable behind the mask bits given to deposit.
 constexpr size_t kMaskPadding = 3;
@@ -50,27 +51,31 @@ constexpr uint32_t kBlockRows = 130;
 struct Ops {
     const char* name;
 
-    // out[4 * i ...] = the generator's words for counters[4 * i ...] and keys[4 * i ...] (two used by Philox).
+    // out[4 * i ...] = the generator's words for counters[4 * i ...] and keys[4 * i ...] (two used
+    // by Philox).
     void (*words)(Generator generator, uint32_t rounds, size_t count, const uint32_t* counters,
                   const uint32_t* keys, uint32_t* out);
 
-    // The 16 bytes of each of the blocks block0 ... block0 + blocks - 1 of the plane, in index order.
+    // The 16 bytes of each of the blocks block0 ... block0 + blocks - 1 of the plane, in index
+    // order.
     void (*plane)(const Plane& plane, uint32_t block0, size_t blocks, void* out);
 
     // Free and locked bits of the positions of `blocks` blocks (2 words each), padding not treated.
     void (*freeze)(const FreezePattern& pattern, uint32_t block0, size_t blocks, uint64_t* free,
                    uint64_t* locked);
 
-    // Replaces each set bit of free[0..words) by the next mask bit, starting at bit `start` of mask; clear
-    // bits stay clear. Returns the bit behind the last one read. Reads up to kMaskPadding words further.
+    // Replaces each set bit of free[0..words) by the next mask bit, starting at bit `start` of
+    // mask; clear bits stay clear. Returns the bit behind the last one read. Reads up to
+    // kMaskPadding words further.
     uint64_t (*deposit)(uint64_t* free, size_t words, const uint32_t* mask, uint64_t start);
 
     // Set bits of words[0..count).
     uint64_t (*count_bits)(const uint64_t* words, size_t count);
 
-    // Decodes a static tile (docs/format.md, section 5) of `words` 16-bit words that covers the ordinals
-    // [first, last), first < last; f = 16 * density. Writes the words first div 32 ... (last - 1) div 32, bits
-    // outside the tile zero. Any payload is safe; what is in out after a fault is of no use.
+    // Decodes a static tile (docs/format.md, section 5) of `words` 16-bit words that covers the
+    // ordinals [first, last), first < last; f = 16 * density. Writes the words first div 32 ...
+    // (last - 1) div 32, bits outside the tile zero. Any payload is safe; what is in out after a
+    // fault is of no use.
     TileFault (*decode_static)(const uint8_t* payload, size_t words, uint64_t first, uint64_t last,
                                uint32_t f, uint32_t* out);
 
@@ -78,30 +83,34 @@ struct Ops {
 
     uint32_t float_lanes;  // floats of a vector; a panel is 4 / bundle vectors wide
 
-    // Steps of the list of `rows` rows in one block of 128 positions; kept and sign point to the first row's two
-    // words of the block, the next row's are row_words further.
-    uint32_t (*list_steps)(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows);
+    // Steps of the list of `rows` rows in one block of 128 positions; kept and sign point to the
+    // first row's two words of the block, the next row's are row_words further.
+    uint32_t (*list_steps)(const uint64_t* kept, const uint64_t* sign, size_t row_words,
+                           uint32_t rows);
 
-    // Writes that list, 2 * bundle * steps bytes, and anything up to kListPadding bytes behind it. rows <= bundle;
-    // positions is 128, or less in the last block.
+    // Writes that list, 2 * bundle * steps bytes, and anything up to kListPadding bytes behind it.
+    // rows <= bundle; positions is 128, or less in the last block.
     void (*list_bundle)(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
                         uint32_t bundle, uint32_t positions, uint32_t steps, uint8_t* out);
 
-    // Adds one block to acc [bundles * bundle][width] by the lists of its bundles; returns their end. bundle is
-    // 1, 2 or 4.
+    // Adds one block to acc [bundles * bundle][width] by the lists of its bundles; returns their
+    // end. bundle is 1, 2 or 4.
     const uint8_t* (*accumulate_lists)(const uint8_t* list, uint32_t bundles, uint32_t bundle,
                                        const float* block, float* acc);
 
-    // Copies pixels into panel rows: row i takes the runs, in order, of image + offsets[i], zeros behind them.
+    // Copies pixels into panel rows: row i takes the runs, in order, of image + offsets[i], zeros
+    // behind them.
     void (*gather_rows)(const float* image, const uint32_t* offsets, uint32_t rows, const Run* runs,
                         uint32_t count, uint32_t stride, uint32_t width, float* to);
 
     // sums[r] = the product of row r with x (whose length is columns rounded up to 16) in 16 lanes.
-    void (*linear)(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t columns,
-                   const float* x, float* sums);
+    void (*linear)(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+                   uint32_t columns, const float* x, float* sums);
 
-    // out = x * scale + *shift, two roundings (shift null: x * scale); then max(., 0) where relu. In place allowed.
-    void (*scale_shift)(const float* x, size_t count, float scale, const float* shift, bool relu, float* out);
+    // out = x * scale + *shift, two roundings (shift null: x * scale); then max(., 0) where relu.
+    // In place allowed.
+    void (*scale_shift)(const float* x, size_t count, float scale, const float* shift, bool relu,
+                        float* out);
     void (*add_floats)(const float* a, const float* b, size_t count, bool relu, float* out);
     void (*relu_floats)(const float* x, size_t count, float* out);
 };

@@ -27,7 +27,9 @@ inline Mask lanes_of(uint32_t bits) {
     const u32v lane = {1, 2, 4, 8, 16, 32, 64, 128};
     return ((u32v{} + bits) & lane) != 0u;
 }
-inline uint32_t bits_of(Mask mask) { return uint32_t(_mm256_movemask_ps(_mm256_castsi256_ps(__m256i(mask)))); }
+inline uint32_t bits_of(Mask mask) {
+    return uint32_t(_mm256_movemask_ps(_mm256_castsi256_ps(__m256i(mask))));
+}
 // Signed: its operands are below 2^31.
 inline Mask less(u32v a, u32v b) { return i32v(a) < i32v(b); }
 inline Mask under_16_bits(u32v a) { return (a >> 16) == 0u; }
@@ -36,9 +38,10 @@ inline u32v select(Mask mask, u32v yes, u32v no) {
     return u32v(_mm256_blendv_epi8(__m256i(no), __m256i(yes), __m256i(mask)));
 }
 inline u32v expand_words(const uint8_t* p, uint32_t bits) {
-    const __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const __m256i from =
-        _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLaneTable.rank[bits])));
+    const __m256i words =
+        _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i from = _mm256_cvtepu8_epi32(
+        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLaneTable.rank[bits])));
     return u32v(_mm256_permutevar8x32_epi32(words, from));
 }
 

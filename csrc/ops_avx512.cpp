@@ -15,8 +15,12 @@ inline u64v multiply_low(u64v a, uint32_t b) {
     return u64v(_mm512_mul_epu32(__m512i(a), _mm512_set1_epi64(b)));
 }
 
-inline u64v interleave_first(u64v a, u64v b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
-inline u64v interleave_second(u64v a, u64v b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+inline u64v interleave_first(u64v a, u64v b) {
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+inline u64v interleave_second(u64v a, u64v b) {
+    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
 
 inline uint64_t deposit_bits(uint64_t bits, uint64_t where) { return _pdep_u64(bits, where); }
 
@@ -24,13 +28,16 @@ typedef __mmask16 Mask;
 inline Mask lanes_of(uint32_t bits) { return Mask(bits); }
 inline uint32_t bits_of(Mask mask) { return mask; }
 inline Mask less(u32v a, u32v b) { return _mm512_cmplt_epu32_mask(__m512i(a), __m512i(b)); }
-inline Mask under_16_bits(u32v a) { return _mm512_cmplt_epu32_mask(__m512i(a), _mm512_set1_epi32(0x10000)); }
+inline Mask under_16_bits(u32v a) {
+    return _mm512_cmplt_epu32_mask(__m512i(a), _mm512_set1_epi32(0x10000));
+}
 inline Mask both(Mask a, Mask b) { return a & b; }
 inline u32v select(Mask mask, u32v yes, u32v no) {
     return u32v(_mm512_mask_blend_epi32(mask, __m512i(no), __m512i(yes)));
 }
 inline u32v expand_words(const uint8_t* p, uint32_t bits) {
-    const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    const __m512i words =
+        _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     return u32v(_mm512_maskz_expand_epi32(Mask(bits), words));
 }
 

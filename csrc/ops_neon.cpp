@@ -16,8 +16,12 @@ inline u64v multiply_low(u64v a, uint32_t b) {
     return u64v(vmull_u32(vmovn_u64(uint64x2_t(a)), vdup_n_u32(b)));
 }
 
-inline u64v interleave_first(u64v a, u64v b) { return u64v(vzip1q_u64(uint64x2_t(a), uint64x2_t(b))); }
-inline u64v interleave_second(u64v a, u64v b) { return u64v(vzip2q_u64(uint64x2_t(a), uint64x2_t(b))); }
+inline u64v interleave_first(u64v a, u64v b) {
+    return u64v(vzip1q_u64(uint64x2_t(a), uint64x2_t(b)));
+}
+inline u64v interleave_second(u64v a, u64v b) {
+    return u64v(vzip2q_u64(uint64x2_t(a), uint64x2_t(b)));
+}
 
 // There is no pdep: one turn for each set bit.
 inline uint64_t deposit_bits(uint64_t bits, uint64_t where) {
@@ -38,15 +42,19 @@ inline uint32_t bits_of(Mask mask) {
 inline Mask less(u32v a, u32v b) { return vcltq_u32(uint32x4_t(a), uint32x4_t(b)); }
 inline Mask under_16_bits(u32v a) { return vcltq_u32(uint32x4_t(a), vdupq_n_u32(0x10000)); }
 inline Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
-inline u32v select(Mask mask, u32v yes, u32v no) { return u32v(vbslq_u32(mask, uint32x4_t(yes), uint32x4_t(no))); }
+inline u32v select(Mask mask, u32v yes, u32v no) {
+    return u32v(vbslq_u32(mask, uint32x4_t(yes), uint32x4_t(no)));
+}
 inline u32v expand_words(const uint8_t* p, uint32_t bits) {
     uint32_t ranks;
     __builtin_memcpy(&ranks, kLaneTable.rank[bits], 4);
     const uint16x4_t words = vreinterpret_u16_u8(vld1_u8(p));
-    // Word number r is the bytes 2 r and 2 r + 1: rank r in each lane gives the byte indices of a table look-up.
+    // Word number r is the bytes 2 r and 2 r + 1: rank r in each lane gives the byte indices of a
+    // table look-up.
     const uint16x4_t rank = vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(ranks))));
     const uint16x4_t bytes = vadd_u16(vmul_n_u16(rank, 0x0202), vdup_n_u16(0x0100));
-    return u32v(vmovl_u16(vreinterpret_u16_u8(vtbl1_u8(vreinterpret_u8_u16(words), vreinterpret_u8_u16(bytes)))));
+    return u32v(vmovl_u16(
+        vreinterpret_u16_u8(vtbl1_u8(vreinterpret_u8_u16(words), vreinterpret_u8_u16(bytes)))));
 }
 
 #include "mask_inl.h"

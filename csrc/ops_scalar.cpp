@@ -1,4 +1,5 @@
-// The slow twin: straight from docs/format.md, one position, one ordinal at a time. Shares nothing with *_inl.h.
+// The slow twin: straight from docs/format.md, one position, one ordinal at a time. Shares nothing
+// with *_inl.h.
 #include <cstdint>
 #include <cstring>
 
@@ -8,15 +9,16 @@
 namespace slt {
 namespace {
 
-void words(Generator generator, uint32_t rounds, size_t count, const uint32_t* counters, const uint32_t* keys,
-           uint32_t* out) {
+void words(Generator generator, uint32_t rounds, size_t count, const uint32_t* counters,
+           const uint32_t* keys, uint32_t* out) {
     for (size_t i = 0; i < count; ++i) {
         random_words(generator, rounds, counters + 4 * i, keys + 4 * i, out + 4 * i);
     }
 }
 
 void plane(const Plane& p, uint32_t block0, size_t blocks, void* out) {
-    const uint32_t key[4] = {static_cast<uint32_t>(p.seed), static_cast<uint32_t>(p.seed >> 32), 0, 0};
+    const uint32_t key[4] = {static_cast<uint32_t>(p.seed), static_cast<uint32_t>(p.seed >> 32), 0,
+                             0};
     for (size_t i = 0; i < blocks; ++i) {
         const uint32_t block = static_cast<uint32_t>(block0 + i);
         const uint32_t counter[4] = {block, p.plane + 256 * p.generation, p.layer, p.stream};
@@ -26,14 +28,16 @@ void plane(const Plane& p, uint32_t block0, size_t blocks, void* out) {
     }
 }
 
-void freeze(const FreezePattern& p, uint32_t block0, size_t blocks, uint64_t* free, uint64_t* locked) {
+void freeze(const FreezePattern& p, uint32_t block0, size_t blocks, uint64_t* free,
+            uint64_t* locked) {
     for (size_t block = 0; block < blocks; ++block) {
         uint32_t planes[16][4];
         for (uint32_t b = 0; b < p.bits; ++b) {
-            plane({p.generator, p.rounds, p.seed, 1, p.layer, 0, b}, static_cast<uint32_t>(block0 + block), 1,
-                  planes[b]);
+            plane({p.generator, p.rounds, p.seed, 1, p.layer, 0, b},
+                  static_cast<uint32_t>(block0 + block), 1, planes[b]);
         }
-        for (uint32_t half = 0; half < 2; ++half) free[2 * block + half] = locked[2 * block + half] = 0;
+        for (uint32_t half = 0; half < 2; ++half)
+            free[2 * block + half] = locked[2 * block + half] = 0;
         for (uint32_t i = 0; i < 128; ++i) {
             uint32_t u = 0;
             for (uint32_t b = 0; b < p.bits; ++b) u = 2 * u + (planes[b][i / 32] >> i % 32 & 1);
@@ -60,9 +64,11 @@ uint64_t count_bits(const uint64_t* words, size_t count) {
     return total;
 }
 
-TileFault decode_static(const uint8_t* payload, size_t words, uint64_t first, uint64_t last, uint32_t f,
-                        uint32_t* out) {
-    const auto word = [payload](size_t i) { return uint32_t{payload[2 * i]} | uint32_t{payload[2 * i + 1]} << 8; };
+TileFault decode_static(const uint8_t* payload, size_t words, uint64_t first, uint64_t last,
+                        uint32_t f, uint32_t* out) {
+    const auto word = [payload](size_t i) {
+        return uint32_t{payload[2 * i]} | uint32_t{payload[2 * i + 1]} << 8;
+    };
     if (words < 64) return TileFault::words_short;
     uint32_t states[32];
     for (size_t lane = 0; lane < 32; ++lane) {

@@ -22,7 +22,8 @@ void philox(uint32_t rounds, const uint32_t counter[4], const uint32_t key[4], u
 void threefry(uint32_t rounds, const uint32_t counter[4], const uint32_t key[4], uint32_t x[4]) {
     static constexpr uint32_t kRotations[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5},
                                                   {6, 20},  {17, 11}, {25, 10}, {18, 20}};
-    const uint32_t k[5] = {key[0], key[1], key[2], key[3], 0x1BD11BDAu ^ key[0] ^ key[1] ^ key[2] ^ key[3]};
+    const uint32_t k[5] = {key[0], key[1], key[2], key[3],
+                           0x1BD11BDAu ^ key[0] ^ key[1] ^ key[2] ^ key[3]};
     for (int i = 0; i < 4; ++i) x[i] = counter[i] + k[i];
     for (uint32_t round = 0; round < rounds; ++round) {
         const uint32_t odd = round % 2, first = odd ? 3 : 1, second = odd ? 1 : 3;
@@ -40,8 +41,8 @@ void threefry(uint32_t rounds, const uint32_t counter[4], const uint32_t key[4],
 
 }  // namespace
 
-void random_words(Generator generator, uint32_t rounds, const uint32_t counter[4], const uint32_t key[4],
-                  uint32_t out[4]) {
+void random_words(Generator generator, uint32_t rounds, const uint32_t counter[4],
+                  const uint32_t key[4], uint32_t out[4]) {
     uint32_t words[4];
     (generator == Generator::philox4x32 ? philox : threefry)(rounds, counter, key, words);
     for (int i = 0; i < 4; ++i) out[i] = words[i];

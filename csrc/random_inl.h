@@ -1,10 +1,13 @@
-// Planes of random bits and the freeze pattern, many blocks at a time. Included by each ops_*.cpp inside a namespace
-// of its own, after the primitives kBytes, u32v, u64v (vectors of kBytes bytes) and
+// Planes of random bits and the freeze pattern, many blocks at a time. Included by each ops_*.cpp
+// inside a namespace of its own, after the primitives kBytes, u32v, u64v (vectors of kBytes bytes)
+// and
 //   u64v multiply_low(u64v a, uint32_t b)   64-bit products of the low halves of a's lanes with b
-//   u64v interleave_first(u64v a, u64v b)   a0 b0 a1 b1 ... of the first halves; interleave_second: of the second
-//   kPhiloxStreams                          independent vectors of Philox that fit the registers
-// Both generators give the same form, Group, whose vectors hold 64 bits per block: whatever is computed bit by bit
-// (the comparisons of the freeze pattern) runs on it, and bits are put into index order only when stored.
+//   u64v interleave_first(u64v a, u64v b)   a0 b0 a1 b1 ... of the first halves; interleave_second:
+//   of the second kPhiloxStreams                          independent vectors of Philox that fit
+//   the registers
+// Both generators give the same form, Group, whose vectors hold 64 bits per block: whatever is
+// computed bit by bit (the comparisons of the freeze pattern) runs on it, and bits are put into
+// index order only when stored.
 
 constexpr size_t kLanes = kBytes / 8;
 constexpr int kPairs = 4;
@@ -20,7 +23,8 @@ struct Address {
     uint32_t c1, c2, c3;
 };
 
-inline Address address_of(uint64_t seed, uint32_t stream, uint32_t layer, uint32_t generation, uint32_t plane) {
+inline Address address_of(uint64_t seed, uint32_t stream, uint32_t layer, uint32_t generation,
+                          uint32_t plane) {
     return {{uint32_t(seed), uint32_t(seed >> 32), 0, 0}, plane + 256 * generation, layer, stream};
 }
 
@@ -30,9 +34,11 @@ inline u64v lane_numbers() {
     return v;
 }
 
-// The rounds on N vectors of counters, one counter per 64-bit lane; upper halves of lanes are garbage throughout.
+// The rounds on N vectors of counters, one counter per 64-bit lane; upper halves of lanes are
+// garbage throughout.
 template <int kRounds, int N>
-inline void philox_rounds(u64v (&c0)[N], u64v (&c1)[N], u64v (&c2)[N], u64v (&c3)[N], uint32_t k0, uint32_t k1) {
+inline void philox_rounds(u64v (&c0)[N], u64v (&c1)[N], u64v (&c2)[N], u64v (&c3)[N], uint32_t k0,
+                          uint32_t k1) {
 #pragma GCC unroll 10
     for (int round = 0; round < kRounds; ++round) {
 #pragma GCC unroll 4
@@ -51,7 +57,8 @@ inline void philox_rounds(u64v (&c0)[N], u64v (&c1)[N], u64v (&c2)[N], u64v (&c3
 template <int kRounds>
 struct Philox {
     static inline void generate(const Address& at, uint32_t block0, Group& group) {
-        const u64v lanes = lane_numbers() + block0;  // a carry into the upper half is garbage like the rest
+        const u64v lanes =
+            lane_numbers() + block0;  // a carry into the upper half is garbage like the rest
         for (int first = 0; first < kPairs; first += kPhiloxStreams) {
             u64v c0[kPhiloxStreams], c1[kPhiloxStreams], c2[kPhiloxStreams], c3[kPhiloxStreams];
 #pragma GCC unroll 4
@@ -71,14 +78,16 @@ struct Philox {
     }
 
     static inline void words(const uint32_t c[4], const uint32_t key[4], uint32_t out[4]) {
-        u64v x0[1] = {u64v{} + c[0]}, x1[1] = {u64v{} + c[1]}, x2[1] = {u64v{} + c[2]}, x3[1] = {u64v{} + c[3]};
+        u64v x0[1] = {u64v{} + c[0]}, x1[1] = {u64v{} + c[1]}, x2[1] = {u64v{} + c[2]},
+             x3[1] = {u64v{} + c[3]};
         philox_rounds<kRounds>(x0, x1, x2, x3, key[0], key[1]);
         const u64v* lanes[4] = {x0, x1, x2, x3};
         for (int i = 0; i < 4; ++i) out[i] = uint32_t((*lanes[i])[kLanes - 1]);
     }
 };
 
-constexpr uint32_t kRotations[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5}, {6, 20}, {17, 11}, {25, 10}, {18, 20}};
+constexpr uint32_t kRotations[8][2] = {{10, 26}, {11, 21}, {13, 27}, {23, 5},
+                                       {6, 20},  {17, 11}, {25, 10}, {18, 20}};
 
 // One round and, after every fourth, the key; x_w[i] is word w of the i-th vector of counters.
 template <int kRound, int N>
@@ -94,7 +103,8 @@ inline void threefry_round(u32v (&x0)[N], u32v (&xa)[N], u32v (&x2)[N], u32v (&x
 }
 
 template <int kRounds, int N, int kRound = 0>
-inline void threefry_rounds(u32v (&x0)[N], u32v (&x1)[N], u32v (&x2)[N], u32v (&x3)[N], const uint32_t (&k)[5]) {
+inline void threefry_rounds(u32v (&x0)[N], u32v (&x1)[N], u32v (&x2)[N], u32v (&x3)[N],
+                            const uint32_t (&k)[5]) {
     if constexpr (kRound < kRounds) {
         if constexpr (kRound % 2 == 0) {
             threefry_round<kRound>(x0, x1, x2, x3);
@@ -120,8 +130,10 @@ struct Threefry {
     static constexpr int kVectors = kPairs / 2;  // of 2 * kLanes counters each
 
     template <int N>
-    static inline void run(const uint32_t key[4], u32v (&x0)[N], u32v (&x1)[N], u32v (&x2)[N], u32v (&x3)[N]) {
-        const uint32_t k[5] = {key[0], key[1], key[2], key[3], 0x1BD11BDAu ^ key[0] ^ key[1] ^ key[2] ^ key[3]};
+    static inline void run(const uint32_t key[4], u32v (&x0)[N], u32v (&x1)[N], u32v (&x2)[N],
+                           u32v (&x3)[N]) {
+        const uint32_t k[5] = {key[0], key[1], key[2], key[3],
+                               0x1BD11BDAu ^ key[0] ^ key[1] ^ key[2] ^ key[3]};
         for (int i = 0; i < N; ++i) {
             x0[i] += k[0];
             x1[i] += k[1];
@@ -131,8 +143,8 @@ struct Threefry {
         threefry_rounds<kRounds>(x0, x1, x2, x3, k);
     }
 
-    // The counters of a vector are in the order that makes its even 32-bit lanes the first kLanes blocks and its odd
-    // ones the next, so that pairing words is a shift and a mask.
+    // The counters of a vector are in the order that makes its even 32-bit lanes the first kLanes
+    // blocks and its odd ones the next, so that pairing words is a shift and a mask.
     static inline void generate(const Address& at, uint32_t block0, Group& group) {
         const u64v numbers = lane_numbers();
         const u32v lanes = u32v(numbers | ((numbers + kLanes) << 32));
@@ -156,7 +168,8 @@ struct Threefry {
     }
 
     static inline void words(const uint32_t c[4], const uint32_t key[4], uint32_t out[4]) {
-        u32v x0[1] = {u32v{} + c[0]}, x1[1] = {u32v{} + c[1]}, x2[1] = {u32v{} + c[2]}, x3[1] = {u32v{} + c[3]};
+        u32v x0[1] = {u32v{} + c[0]}, x1[1] = {u32v{} + c[1]}, x2[1] = {u32v{} + c[2]},
+             x3[1] = {u32v{} + c[3]};
         run(key, x0, x1, x2, x3);
         const u32v* lanes[4] = {x0, x1, x2, x3};
         for (int i = 0; i < 4; ++i) out[i] = (*lanes[i])[2 * kLanes - 1];
@@ -167,7 +180,8 @@ struct Threefry {
 inline void store_group(const u64v (&low)[kPairs], const u64v (&high)[kPairs], uint64_t* out) {
 #pragma GCC unroll 4
     for (int i = 0; i < kPairs; ++i) {
-        const u64v first = interleave_first(low[i], high[i]), second = interleave_second(low[i], high[i]);
+        const u64v first = interleave_first(low[i], high[i]),
+                   second = interleave_second(low[i], high[i]);
         __builtin_memcpy(out + 2 * i * kLanes, &first, kBytes);
         __builtin_memcpy(out + (2 * i + 1) * kLanes, &second, kBytes);
     }
@@ -175,7 +189,8 @@ inline void store_group(const u64v (&low)[kPairs], const u64v (&high)[kPairs], u
 
 template <class G>
 void plane_blocks(const Plane& plane, uint32_t block0, size_t blocks, void* out) {
-    const Address at = address_of(plane.seed, plane.stream, plane.layer, plane.generation, plane.plane);
+    const Address at =
+        address_of(plane.seed, plane.stream, plane.layer, plane.generation, plane.plane);
     Group group;
     uint64_t words[2 * kGroupBlocks];
     size_t block = 0;
@@ -191,7 +206,8 @@ void plane_blocks(const Plane& plane, uint32_t block0, size_t blocks, void* out)
     }
 }
 
-// u < threshold, one more bit of u: from the least significant bit up, the highest differing bit decides last.
+// u < threshold, one more bit of u: from the least significant bit up, the highest differing bit
+// decides last.
 inline void compare_bit(u64v (&below)[kPairs], const u64v (&u)[kPairs], bool threshold_bit) {
     if (threshold_bit) {
 #pragma GCC unroll 4
@@ -203,7 +219,8 @@ inline void compare_bit(u64v (&below)[kPairs], const u64v (&u)[kPairs], bool thr
 }
 
 template <class G>
-inline void freeze_group(const FreezePattern& pattern, uint32_t block0, uint64_t* free, uint64_t* locked) {
+inline void freeze_group(const FreezePattern& pattern, uint32_t block0, uint64_t* free,
+                         uint64_t* locked) {
     const uint32_t lock_from = (1u << pattern.bits) - pattern.lock;
     Group pruned, unlocked, u;
     for (int i = 0; i < kPairs; ++i) {
@@ -212,7 +229,8 @@ inline void freeze_group(const FreezePattern& pattern, uint32_t block0, uint64_t
         unlocked.low[i] = unlocked.high[i] = u64v{} - uint64_t{pattern.lock == 0};
     }
     for (uint32_t bit = 0; bit < pattern.bits; ++bit) {
-        G::generate(address_of(pattern.seed, 1, pattern.layer, 0, pattern.bits - 1 - bit), block0, u);
+        G::generate(address_of(pattern.seed, 1, pattern.layer, 0, pattern.bits - 1 - bit), block0,
+                    u);
         compare_bit(pruned.low, u.low, pattern.prune >> bit & 1);
         compare_bit(pruned.high, u.high, pattern.prune >> bit & 1);
         if (pattern.lock != 0) {
@@ -256,7 +274,9 @@ inline void with_generator(Generator generator, uint32_t rounds, F use) {
     if (generator == Generator::philox4x32) {
         rounds == 10 ? use(Philox<10>()) : use(Philox<7>());
     } else {
-        rounds == 20 ? use(Threefry<20>()) : rounds == 13 ? use(Threefry<13>()) : use(Threefry<12>());
+        rounds == 20   ? use(Threefry<20>())
+        : rounds == 13 ? use(Threefry<13>())
+                       : use(Threefry<12>());
     }
 }
 
@@ -265,12 +285,14 @@ void plane(const Plane& p, uint32_t block0, size_t blocks, void* out) {
                    [&](auto g) { plane_blocks<decltype(g)>(p, block0, blocks, out); });
 }
 
-void freeze(const FreezePattern& p, uint32_t block0, size_t blocks, uint64_t* free, uint64_t* locked) {
+void freeze(const FreezePattern& p, uint32_t block0, size_t blocks, uint64_t* free,
+            uint64_t* locked) {
     with_generator(p.generator, p.rounds,
                    [&](auto g) { freeze_blocks<decltype(g)>(p, block0, blocks, free, locked); });
 }
 
-void words(Generator generator, uint32_t rounds, size_t count, const uint32_t* counters, const uint32_t* keys,
-           uint32_t* out) {
-    with_generator(generator, rounds, [&](auto g) { words_of<decltype(g)>(count, counters, keys, out); });
+void words(Generator generator, uint32_t rounds, size_t count, const uint32_t* counters,
+           const uint32_t* keys, uint32_t* out) {
+    with_generator(generator, rounds,
+                   [&](auto g) { words_of<decltype(g)>(count, counters, keys, out); });
 }

@@ -1,7 +1,7 @@
 """Planes of random bits and freeze patterns in Triton, bit for bit those of docs/format.md, sections 1 to 3.
 
-`philox4x32`, `threefry4x32` and `block_words` are device functions for other kernels; the functions at the end
-launch small kernels that write whole planes. Tested through Triton's interpreter (TRITON_INTERPRET=1) and
+`philox4x32`, `threefry4x32` and `block_words` are device functions for other kernels; the functions at the
+end launch small kernels that write whole planes. Tested through Triton's interpreter (TRITON_INTERPRET=1) and
 compiled ahead of time for sm_80 and sm_90; not yet run on a GPU.
 
 Words are torch.int32 tensors that hold the bits of uint32 words, as few torch operators know uint32. Counter

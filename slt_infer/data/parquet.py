@@ -98,7 +98,7 @@ def _rows(path: Path, names: list[str]) -> Iterator[tuple[Any, Any]]:
                     cells = cells.field("bytes")
                 values = batch.column(1).to_pylist() if label else [None] * len(batch)
                 yield from zip(cells.to_pylist(), values, strict=True)
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, ValueError) as error:  # ValueError: text that is no UTF-8
         raise DataError("malformed", f"cannot be read as parquet: {error}", str(path)) from error
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import struct
 import subprocess
 import sys
@@ -169,6 +171,30 @@ def test_no_idx_file_crashes(tmp_path_factory: pytest.TempPathFactory, content: 
     except DataError:
         return
     assert images.pixels.size == len(content) - 16
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 2**20), min_size=1, max_size=4), st.sampled_from(["test.parquet", "a.png"]))
+def test_no_damaged_file_crashes(
+    tmp_path_factory: pytest.TempPathFactory, bits: list[int], name: str
+) -> None:
+    """Flipped bits: images, or a DataError."""
+    path = tmp_path_factory.mktemp("damaged") / name
+    pixels = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(pixels, "PNG")
+    if name == "a.png":
+        path.write_bytes(pixels.getvalue())
+    else:
+        cell = {"bytes": pixels.getvalue(), "path": None}
+        parquet_file(path, {"img": [cell] * 2, "label": [0, 1]}, {"names": "a,b"})
+    content = bytearray(path.read_bytes())
+    for bit in bits:
+        content[bit // 8 % len(content)] ^= 1 << bit % 8
+    path.write_bytes(content)
+    with contextlib.suppress(DataError):
+        images = load(path)
+        assert images.pixels.dtype == np.uint8
+        assert images.pixels.ndim == 4
 
 
 def test_packages_that_are_not_installed(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-// What the native tests share: checks that count failures, and a deterministic source of cases that is not the code
-// under test.
+// What the native tests share: checks that count failures, and a deterministic source of cases that
+// is not the code under test.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +37,10 @@ struct Version {
 };
 
 inline const std::vector<Version> kVersions = {
-    {slt::Generator::philox4x32, 10, "philox4x32"},    {slt::Generator::philox4x32, 7, "philox4x32"},
-    {slt::Generator::threefry4x32, 20, "threefry4x32"}, {slt::Generator::threefry4x32, 13, "threefry4x32"},
+    {slt::Generator::philox4x32, 10, "philox4x32"},
+    {slt::Generator::philox4x32, 7, "philox4x32"},
+    {slt::Generator::threefry4x32, 20, "threefry4x32"},
+    {slt::Generator::threefry4x32, 13, "threefry4x32"},
     {slt::Generator::threefry4x32, 12, "threefry4x32"},
 };
 

@@ -1,5 +1,6 @@
-// Tests of csrc/ without Python, for sanitizers and for machines that are emulated: every ISA that this machine runs
-// against the known answers and against the scalar twin. Usage: slt_tests FOLDER_OF_VECTORS
+// Tests of csrc/ without Python, for sanitizers and for machines that are emulated: every ISA that
+// this machine runs against the known answers and against the scalar twin. Usage: slt_tests
+// FOLDER_OF_VECTORS
 #include <cstdio>
 #include <string>
 
@@ -33,6 +34,7 @@ int main(int count, char** arguments) {
     test::checksums();
     std::string isas;
     for (const slt::Ops* ops : slt::available_ops()) isas += std::string(" ") + ops->name;
-    std::printf("%ld checks, %ld failed; %s:%s\n", checks, failures, slt::cpu_architecture(), isas.c_str());
+    std::printf("%ld checks, %ld failed; %s:%s\n", checks, failures, slt::cpu_architecture(),
+                isas.c_str());
     return failures == 0 ? 0 : 1;
 }

@@ -17,7 +17,8 @@ struct Index {
 // Bit of a position in a plane, by one call of the generator for each.
 bool bit_of(const slt::LayerFields& f, uint32_t stream, uint32_t plane, uint64_t position) {
     const uint32_t counter[4] = {static_cast<uint32_t>(position / 128), plane, f.id, stream};
-    const uint32_t key[4] = {static_cast<uint32_t>(f.seed), static_cast<uint32_t>(f.seed >> 32), 0, 0};
+    const uint32_t key[4] = {static_cast<uint32_t>(f.seed), static_cast<uint32_t>(f.seed >> 32), 0,
+                             0};
     uint32_t words[4];
     slt::random_words(f.generator, f.rounds, counter, key, words);
     return words[position % 128 / 32] >> position % 32 & 1;
@@ -30,21 +31,23 @@ std::vector<int> pattern_of(const slt::LayerFields& f) {
     for (uint32_t o = 0; o < f.out; ++o) {
         for (uint32_t k = 0; k < f.fan_in; ++k) {
             uint32_t u = 0;
-            for (uint32_t b = 0; b < f.bits; ++b) u = 2 * u + bit_of(f, 1, b, o * row_positions + k);
+            for (uint32_t b = 0; b < f.bits; ++b)
+                u = 2 * u + bit_of(f, 1, b, o * row_positions + k);
             pattern.push_back(u < f.prune ? -1 : u >= (1u << f.bits) - f.lock ? 1 : 0);
         }
     }
     return pattern;
 }
 
-Index encode(const slt::LayerFields& f, const std::vector<int>& pattern, const std::vector<uint32_t>& mask,
-             bool some_raw) {
+Index encode(const slt::LayerFields& f, const std::vector<int>& pattern,
+             const std::vector<uint32_t>& mask, bool some_raw) {
     Index index;
     uint64_t first = 0;
     for (uint32_t row = 0; row < f.out; row += f.tile_rows) {
         const uint32_t end = std::min(f.out, row + f.tile_rows);
         uint64_t last = first;
-        for (uint64_t i = uint64_t{row} * f.fan_in; i < uint64_t{end} * f.fan_in; ++i) last += pattern[i] == 0;
+        for (uint64_t i = uint64_t{row} * f.fan_in; i < uint64_t{end} * f.fan_in; ++i)
+            last += pattern[i] == 0;
         const bool raw = f.mode == slt::MaskMode::raw || (some_raw && index.free.size() % 2);
         const uint32_t* words = mask.data() + first / 32;
         const auto bytes = raw ? slt::encode_raw(words, first, last)
@@ -59,8 +62,9 @@ Index encode(const slt::LayerFields& f, const std::vector<int>& pattern, const s
     return index;
 }
 
-void check_rows(const slt::LayerCode& layer, const std::vector<int>& pattern, const std::vector<uint32_t>& mask,
-                uint32_t first, uint32_t count, const slt::Ops& ops) {
+void check_rows(const slt::LayerCode& layer, const std::vector<int>& pattern,
+                const std::vector<uint32_t>& mask, uint32_t first, uint32_t count,
+                const slt::Ops& ops) {
     const slt::LayerFields& f = layer.fields();
     const size_t words = layer.row_words();
     std::vector<uint64_t> kept(count * words), sign(count * words);
@@ -101,13 +105,15 @@ void check_hostile(const slt::LayerFields& fields, const Index& index) {
     check(refused(fields, index, index.payload.size() - 2), "a short payload was taken");
     Index other = index;
     other.words[0] += 2;
-    check(refused(fields, other, index.payload.size()), "an index that its payload does not fit was taken");
+    check(refused(fields, other, index.payload.size()),
+          "an index that its payload does not fit was taken");
     other = index;
     other.free.pop_back();
     check(refused(fields, other, index.payload.size()), "an index with a tile too few was taken");
     other = index;
     other.free[0] = 0xFFFFFFFFu;
-    check(refused(fields, other, index.payload.size()), "more free weights than weights were taken");
+    check(refused(fields, other, index.payload.size()),
+          "more free weights than weights were taken");
     slt::LayerFields wrong = fields;
     wrong.prune = (1u << fields.bits) + 1;
     check(refused(wrong, index, index.payload.size()), "thresholds over 2^bits were taken");
@@ -136,10 +142,12 @@ void layers() {
             f.prune = static_cast<uint32_t>(cases.between(0, (1u << f.bits) / 2)) | 1;
             f.lock = static_cast<uint32_t>(cases.between(0, (1u << f.bits) - f.prune));
         }
-        const slt::MaskMode modes[] = {slt::MaskMode::raw, slt::MaskMode::coded, slt::MaskMode::coded,
-                                       slt::MaskMode::all, slt::MaskMode::none};
+        const slt::MaskMode modes[] = {slt::MaskMode::raw, slt::MaskMode::coded,
+                                       slt::MaskMode::coded, slt::MaskMode::all,
+                                       slt::MaskMode::none};
         f.mode = modes[cases.between(0, 4)];
-        f.density = f.mode == slt::MaskMode::coded ? static_cast<uint32_t>(cases.between(1, 255)) : 0;
+        f.density =
+            f.mode == slt::MaskMode::coded ? static_cast<uint32_t>(cases.between(1, 255)) : 0;
         const std::vector<int> pattern = pattern_of(f);
         uint64_t free = 0, pruned = 0;
         for (int kind : pattern) {
@@ -147,20 +155,24 @@ void layers() {
             pruned += kind < 0;
         }
         std::vector<uint32_t> mask((free + 31) / 32 + 1, 0);
-        for (uint64_t o = 0; o < free; ++o) mask[o / 32] |= static_cast<uint32_t>(cases.next() & 1) << o % 32;
+        for (uint64_t o = 0; o < free; ++o)
+            mask[o / 32] |= static_cast<uint32_t>(cases.next() & 1) << o % 32;
         const bool has_mask = f.mode == slt::MaskMode::raw || f.mode == slt::MaskMode::coded;
         if (!has_mask) f.tile_rows = f.out;
         const Index index = has_mask ? encode(f, pattern, mask, i % 3 == 0) : Index{};
         const auto memory = std::make_shared<slt::WeightMemory>();
         {
-            const slt::LayerCode layer(f, index.free, index.words, index.payload.data(), index.payload.size(), memory);
+            const slt::LayerCode layer(f, index.free, index.words, index.payload.data(),
+                                       index.payload.size(), memory);
             const auto counts = layer.counts(slt::ops());
             check(counts.free == free && counts.pruned == pruned, "counts of a layer");
-            if (has_mask) check(layer.free_counts(slt::ops()) == index.free, "free weights of its tiles");
+            if (has_mask)
+                check(layer.free_counts(slt::ops()) == index.free, "free weights of its tiles");
             for (const slt::Ops* ops : slt::available_ops()) {
                 check_rows(layer, pattern, mask, 0, f.out, *ops);
                 const uint32_t first = static_cast<uint32_t>(cases.between(0, f.out - 1));
-                check_rows(layer, pattern, mask, first, static_cast<uint32_t>(cases.between(0, f.out - first)), *ops);
+                check_rows(layer, pattern, mask, first,
+                           static_cast<uint32_t>(cases.between(0, f.out - first)), *ops);
                 if (has_mask) {
                     std::vector<uint32_t> whole = layer.mask(*ops);
                     whole.resize(mask.size());
@@ -182,9 +194,11 @@ void checksums() {
     for (uint8_t& byte : data) byte = static_cast<uint8_t>(cases.next());
     for (size_t size = 0; size <= data.size(); size += cases.between(1, 9)) {
         const uint32_t whole = slt::crc32c(data.data(), size);
-        check(whole == slt::crc32c_portable(data.data(), size), "CRC-32C by instruction and by table");
+        check(whole == slt::crc32c_portable(data.data(), size),
+              "CRC-32C by instruction and by table");
         const size_t cut = cases.between(0, size);
-        check(whole == slt::crc32c(data.data() + cut, size - cut, slt::crc32c(data.data(), cut)), "CRC-32C in parts");
+        check(whole == slt::crc32c(data.data() + cut, size - cut, slt::crc32c(data.data(), cut)),
+              "CRC-32C in parts");
     }
 }
 

@@ -7,7 +7,8 @@
 namespace test {
 namespace {
 
-// Words first div 32 to (last - 1) div 32 of a mask with that share of ones, in 256ths, zero outside the tile.
+// Words first div 32 to (last - 1) div 32 of a mask with that share of ones, in 256ths, zero
+// outside the tile.
 std::vector<uint32_t> random_mask(Cases& cases, uint64_t first, uint64_t last, uint32_t share) {
     std::vector<uint32_t> mask(slt::mask_words_of(first, last), 0);
     for (uint64_t o = first; o < last; ++o) {
@@ -16,7 +17,8 @@ std::vector<uint32_t> random_mask(Cases& cases, uint64_t first, uint64_t last, u
     return mask;
 }
 
-// A payload in memory of exactly the size that decoders may read, so that a sanitizer sees every byte too far.
+// A payload in memory of exactly the size that decoders may read, so that a sanitizer sees every
+// byte too far.
 struct Payload {
     explicit Payload(const std::vector<uint8_t>& bytes, uint8_t padding = 0)
         : words(bytes.size() / 2), data(new uint8_t[bytes.size() + slt::kPayloadPadding]) {
@@ -47,9 +49,11 @@ void deposits() {
         slt::scalar_ops.deposit(expected.data(), words, mask.data(), start);
         for (const slt::Ops* ops : slt::available_ops()) {
             std::vector<uint64_t> out = free;
-            check(ops->count_bits(out.data(), words) == set, std::string(ops->name) + " counts bits");
+            check(ops->count_bits(out.data(), words) == set,
+                  std::string(ops->name) + " counts bits");
             const uint64_t end = ops->deposit(out.data(), words, mask.data(), start);
-            check(out == expected && end == start + set, std::string(ops->name) + " deposits mask bits");
+            check(out == expected && end == start + set,
+                  std::string(ops->name) + " deposits mask bits");
         }
     }
 }
@@ -59,19 +63,21 @@ void static_tiles() {
     const uint64_t sizes[] = {1, 2, 31, 32, 33, 63, 64, 65, 1023, 1024, 1025, 20011};
     for (uint64_t size : sizes) {
         for (uint32_t density : {1u, 2u, 26u, 128u, 200u, 255u}) {
-            const uint64_t first = cases.between(0, 100) + (size == 33 ? (uint64_t{1} << 32) - 200 : 0);
+            const uint64_t first =
+                cases.between(0, 100) + (size == 33 ? (uint64_t{1} << 32) - 200 : 0);
             const uint64_t last = first + size;
-            for (uint32_t share : {0u, density, 256u}) {  // also masks that their density does not suit
+            for (uint32_t share :
+                 {0u, density, 256u}) {  // also masks that their density does not suit
                 const std::vector<uint32_t> mask = random_mask(cases, first, last, share);
                 const auto bytes = slt::encode_static(mask.data(), first, last, density);
                 const Payload payload(bytes, 0xFF);
                 for (const slt::Ops* ops : slt::available_ops()) {
                     std::vector<uint32_t> out(mask.size());
-                    const auto fault = ops->decode_static(payload.data.get(), payload.words, first, last, 16 * density,
-                                                          out.data());
+                    const auto fault = ops->decode_static(payload.data.get(), payload.words, first,
+                                                          last, 16 * density, out.data());
                     check(fault == slt::TileFault::none && out == mask,
-                          std::string(ops->name) + " tile of " + std::to_string(size) + ", density " +
-                              std::to_string(density) + ": " + slt::text_of(fault));
+                          std::string(ops->name) + " tile of " + std::to_string(size) +
+                              ", density " + std::to_string(density) + ": " + slt::text_of(fault));
                 }
             }
         }
@@ -79,10 +85,12 @@ void static_tiles() {
     // Entropy of 26/256: 0.474 bits; the states add 768 bits, 0.006 a bit.
     const std::vector<uint32_t> mask = random_mask(cases, 0, 1 << 17, 26);
     const size_t bytes = slt::encode_static(mask.data(), 0, 1 << 17, 26).size();
-    check(8 * bytes < static_cast<size_t>((1 << 17) * 0.49), "a tile of density 0.1 is coded near its entropy");
+    check(8 * bytes < static_cast<size_t>((1 << 17) * 0.49),
+          "a tile of density 0.1 is coded near its entropy");
 }
 
-// Whatever is done to a payload: no access outside, and every ISA agrees on the fault and, without one, on the bits.
+// Whatever is done to a payload: no access outside, and every ISA agrees on the fault and, without
+// one, on the bits.
 void corrupted_tiles() {
     Cases cases(5);
     for (int i = 0; i < 3000; ++i) {
@@ -92,29 +100,40 @@ void corrupted_tiles() {
         std::vector<uint8_t> bytes = slt::encode_static(mask.data(), first, last, density);
         const std::vector<uint8_t> intact = bytes;
         switch (i % 5) {
-            case 0: bytes[cases.next() % bytes.size()] ^= static_cast<uint8_t>(1u << cases.between(0, 7)); break;
-            case 1: bytes.resize(2 * cases.between(0, bytes.size() / 2 - 1)); break;
-            case 2: bytes.resize(bytes.size() + 2 * cases.between(1, 40), static_cast<uint8_t>(cases.next())); break;
+            case 0:
+                bytes[cases.next() % bytes.size()] ^=
+                    static_cast<uint8_t>(1u << cases.between(0, 7));
+                break;
+            case 1:
+                bytes.resize(2 * cases.between(0, bytes.size() / 2 - 1));
+                break;
+            case 2:
+                bytes.resize(bytes.size() + 2 * cases.between(1, 40),
+                             static_cast<uint8_t>(cases.next()));
+                break;
             case 3:
-                for (uint64_t n = cases.between(1, 50); n-- > 0;) bytes[cases.next() % bytes.size()] ^= cases.next();
+                for (uint64_t n = cases.between(1, 50); n-- > 0;)
+                    bytes[cases.next() % bytes.size()] ^= cases.next();
                 break;
             default:
                 for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(cases.next());
         }
         const Payload payload(bytes, static_cast<uint8_t>(cases.next()));
         std::vector<uint32_t> expected(mask.size()), out(mask.size());
-        const auto fault = slt::scalar_ops.decode_static(payload.data.get(), payload.words, first, last, 16 * density,
-                                                         expected.data());
-        // Words that are missing or too many cannot give the exact end. (A flipped bit may decode: symbols of equal
-        // frequency lead to equal states. Each tile has a CRC for that.)
-        if (i % 5 == 1 || i % 5 == 2) check(fault != slt::TileFault::none, "the scalar decoder took a corrupted tile");
-        if (bytes == intact) check(fault == slt::TileFault::none && expected == mask, "an intact tile was refused");
+        const auto fault = slt::scalar_ops.decode_static(payload.data.get(), payload.words, first,
+                                                         last, 16 * density, expected.data());
+        // Words that are missing or too many cannot give the exact end. (A flipped bit may decode:
+        // symbols of equal frequency lead to equal states. Each tile has a CRC for that.)
+        if (i % 5 == 1 || i % 5 == 2)
+            check(fault != slt::TileFault::none, "the scalar decoder took a corrupted tile");
+        if (bytes == intact)
+            check(fault == slt::TileFault::none && expected == mask, "an intact tile was refused");
         for (const slt::Ops* ops : slt::available_ops()) {
-            const auto other = ops->decode_static(payload.data.get(), payload.words, first, last, 16 * density,
-                                                  out.data());
+            const auto other = ops->decode_static(payload.data.get(), payload.words, first, last,
+                                                  16 * density, out.data());
             check(other == fault && (fault != slt::TileFault::none || out == expected),
-                  std::string(ops->name) + " disagrees on a corrupted tile: " + slt::text_of(fault) + "; " +
-                      slt::text_of(other));
+                  std::string(ops->name) + " disagrees on a corrupted tile: " +
+                      slt::text_of(fault) + "; " + slt::text_of(other));
         }
     }
 }

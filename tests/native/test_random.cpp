@@ -7,7 +7,8 @@ namespace test {
 namespace {
 
 std::string label(const slt::Ops* ops, const Version& version, const std::string& more) {
-    return std::string(ops->name) + " " + version.name + "-" + std::to_string(version.rounds) + " " + more;
+    return std::string(ops->name) + " " + version.name + "-" + std::to_string(version.rounds) +
+           " " + more;
 }
 
 }  // namespace
@@ -36,8 +37,9 @@ void known_answers(const std::string& path) {
             check(out == expected, std::string(ops->name) + " " + line);
             if (key[2] || key[3]) continue;
             // The same counter as the address of a plane: the code that weights come from.
-            const slt::Plane plane = {generator, rounds, key[0] | uint64_t{key[1]} << 32, words[3], words[2],
-                                      words[1] >> 8, words[1] & 255};
+            const slt::Plane plane = {generator,     rounds,   key[0] | uint64_t{key[1]} << 32,
+                                      words[3],      words[2], words[1] >> 8,
+                                      words[1] & 255};
             ops->plane(plane, words[0], 1, out.data());
             check(out == expected, std::string(ops->name) + " plane " + line);
         }
@@ -50,14 +52,18 @@ void planes() {
     Cases cases(1);
     for (const Version& version : kVersions) {
         for (int i = 0; i < 40; ++i) {
-            const slt::Plane plane = {version.generator, version.rounds, cases.next(),
-                                      static_cast<uint32_t>(cases.between(0, 5)), static_cast<uint32_t>(cases.next()),
+            const slt::Plane plane = {version.generator,
+                                      version.rounds,
+                                      cases.next(),
+                                      static_cast<uint32_t>(cases.between(0, 5)),
+                                      static_cast<uint32_t>(cases.next()),
                                       static_cast<uint32_t>(cases.between(0, (1 << 24) - 1)),
                                       static_cast<uint32_t>(cases.between(0, 255))};
             const size_t blocks = cases.between(1, 100);
             // Some ranges cross a multiple of 2^16, some end at the last block of all.
             const uint32_t last_first = static_cast<uint32_t>(0x100000000u - blocks);
-            const uint32_t block0 = i % 4 == 0 ? last_first : static_cast<uint32_t>(cases.next()) % last_first;
+            const uint32_t block0 =
+                i % 4 == 0 ? last_first : static_cast<uint32_t>(cases.next()) % last_first;
             std::vector<uint32_t> expected(4 * blocks), out(4 * blocks + 1);
             slt::scalar_ops.plane(plane, block0, blocks, expected.data());
             for (const slt::Ops* ops : slt::available_ops()) {
@@ -65,7 +71,8 @@ void planes() {
                 ops->plane(plane, block0, blocks, out.data());
                 check(out.back() == 0xA5A5A5A5u, label(ops, version, "wrote behind a plane"));
                 out.pop_back();
-                check(out == expected, label(ops, version, "plane of " + std::to_string(blocks) + " blocks"));
+                check(out == expected,
+                      label(ops, version, "plane of " + std::to_string(blocks) + " blocks"));
                 out.push_back(0);
             }
         }
@@ -83,22 +90,30 @@ void freeze_patterns() {
                 lock = static_cast<uint32_t>(cases.between(0, whole - prune));
                 if (i % 5 == 0) lock = 0;
                 if (i % 7 == 0) lock = whole - prune;  // nothing is free
-                if (i % 3 == 0) {  // prune is even, lock odd
+                if (i % 3 == 0) {                      // prune is even, lock odd
                     lock = prune;
-                    prune = static_cast<uint32_t>(cases.between(0, (whole - lock) / 2)) * (i % 2 * 2);
+                    prune =
+                        static_cast<uint32_t>(cases.between(0, (whole - lock) / 2)) * (i % 2 * 2);
                 }
             }
-            const slt::FreezePattern pattern = {version.generator, version.rounds, cases.next(),
-                                                static_cast<uint32_t>(cases.next()), bits, prune, lock};
+            const slt::FreezePattern pattern = {version.generator,
+                                                version.rounds,
+                                                cases.next(),
+                                                static_cast<uint32_t>(cases.next()),
+                                                bits,
+                                                prune,
+                                                lock};
             const size_t blocks = cases.between(1, 70);
             const uint32_t block0 = static_cast<uint32_t>(cases.between(0, 1u << 25));
-            std::vector<uint64_t> free(2 * blocks), locked(2 * blocks), free2(2 * blocks), locked2(2 * blocks);
+            std::vector<uint64_t> free(2 * blocks), locked(2 * blocks), free2(2 * blocks),
+                locked2(2 * blocks);
             slt::scalar_ops.freeze(pattern, block0, blocks, free.data(), locked.data());
             for (const slt::Ops* ops : slt::available_ops()) {
                 ops->freeze(pattern, block0, blocks, free2.data(), locked2.data());
                 check(free == free2 && locked == locked2,
-                      label(ops, version, "freeze " + std::to_string(bits) + " " + std::to_string(prune) + " " +
-                                              std::to_string(lock)));
+                      label(ops, version,
+                            "freeze " + std::to_string(bits) + " " + std::to_string(prune) + " " +
+                                std::to_string(lock)));
             }
         }
     }

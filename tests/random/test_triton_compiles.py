@@ -1,4 +1,4 @@
-"""The kernels compile to machine code for two GPU generations, without a GPU; nobody loads Triton by accident."""
+"""The kernels compile to machine code for two GPU generations, without a GPU; no import loads Triton."""
 
 from __future__ import annotations
 
