@@ -36,7 +36,10 @@ LIST_DENSITY = 1 / 8
 
 @dataclass(frozen=True)
 class LayerReport:
-    """How a plan runs a layer. `weight_bytes` is what is kept of its weights: the coded mask or the resident form."""
+    """How a plan runs a layer.
+
+    weight_bytes: what is kept of its weights, the coded mask or the resident form.
+    """
 
     name: str
     operator: str
@@ -71,7 +74,12 @@ class Layers:
             self._add(layer, nodes[i], shapes[nodes[i].value], mode, builder)
 
     def _add(
-        self, layer: Layer, node: Conv2d | Linear, given: tuple[int, ...], mode: Mode, builder: _core.Workspace
+        self,
+        layer: Layer,
+        node: Conv2d | Linear,
+        given: tuple[int, ...],
+        mode: Mode,
+        builder: _core.Workspace,
     ) -> None:
         shape, convolution = layer.shape, isinstance(node, Conv2d)
         operator = "conv2d" if convolution else "linear"
@@ -81,7 +89,7 @@ class Layers:
         weights = _core.LayerWeights(
             code,
             keep,
-            image=given if convolution else (shape.inputs, 1, 1),
+            image=(given[0], given[1], given[2]) if convolution else (shape.inputs, 1, 1),
             kernel=shape.kernel,
             groups=shape.groups,
             stride=node.stride if isinstance(node, Conv2d) else 1,
@@ -139,7 +147,9 @@ class CpuBackend:
         self.schedule: Schedule = schedule(ticket.network)
         arena = 4 * self.schedule.arena
         if arena > max_memory:  # before anything is allocated
-            raise SltError("memory", f"one image needs {arena} bytes of activations, over {max_memory}", "plan")
+            raise SltError(
+                "memory", f"one image needs {arena} bytes of activations, over {max_memory}", "plan"
+            )
         self.layers = Layers(ticket, mode, threads, isa)
         needed = arena + self.layers.scratch_bytes() + self.layers.memory.current
         if needed > max_memory:

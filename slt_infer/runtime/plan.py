@@ -34,15 +34,15 @@ class _Runner(Protocol):
 class Plan:
     """A network with its shapes, memory and kernels chosen; not for two calls at once.
 
-    backend: `cpu` (C++) or `reference` (NumPy, slow). mode: `stream` regenerates weights at every call, a row group of a
-    layer at a time; `resident` keeps what the kernels read, at most 2 bits per weight and 8 bytes per row. threads: of
-    the cpu backend. max_memory: bytes that activations, scratch and weights may take together (None: what the
-    machine has). isa: forces an instruction set of _core.machine()["isas"].
+    backend: `cpu` (C++) or `reference` (NumPy, slow). mode: `stream` regenerates weights at every call, a
+    row group of a layer at a time; `resident` keeps what the kernels read, at most 2 bits per weight and 8
+    bytes per row. threads: of the cpu backend. max_memory: bytes that activations, scratch and weights may
+    take together for one image (None: what the machine has). isa: forces one of _core.machine()["isas"].
 
     Results do not depend on backend, mode, threads, isa or how images are batched (docs/numerics.md).
 
-    Raises SltError: `unknown-backend`, `unknown-mode`, `unknown-isa`, `bad-threads`, `memory`; TicketError for
-    a graph that is none.
+    Raises SltError: `unknown-backend`, `unknown-mode`, `unknown-isa`, `bad-threads`, `memory`; TicketError
+    for a graph that is none.
     """
 
     def __init__(
@@ -72,7 +72,9 @@ class Plan:
         )
 
     def __call__(self, images: Any) -> Any:
-        """Logits [N, classes] of preprocessed images [N, C, H, W], float32: NumPy for NumPy, torch for torch (CPU).
+        """Logits [N, classes] of preprocessed images [N, C, H, W], float32.
+
+        NumPy arrays give NumPy, torch tensors (on the CPU) give torch.
 
         Raises SltError, code `bad-input`, for another shape, type or device.
         """
@@ -89,7 +91,11 @@ class Plan:
             kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
             raise SltError("bad-input", f"wants float32 numbers of NumPy or torch, is given {kind}", "images")
         if images.ndim != 4 or images.shape[1:] != wanted:
-            raise SltError("bad-input", f"wants shape [N, {', '.join(map(str, wanted))}], is given {list(images.shape)}", "images")
+            raise SltError(
+                "bad-input",
+                f"wants shape [N, {', '.join(map(str, wanted))}], is given {list(images.shape)}",
+                "images",
+            )
         return self._runner.run(images)
 
     @property
@@ -99,7 +105,7 @@ class Plan:
 
     @property
     def peak_weight_bytes(self) -> int:
-        """The most bytes that anything derived from weights has taken at one time: coded masks, planes, lists."""
+        """The most bytes that all derived from weights (coded masks, planes, lists) has taken at one time."""
         return self._runner.peak_weight_bytes
 
     @property
@@ -113,8 +119,9 @@ def accumulations(
 ) -> np.ndarray:
     """Runs the graph node by node with affines that are found on the way; gives the logits [N, classes].
 
-    on_layer(i, sums) is given layer i's sums with weights +-1, float32 [N, out, ...], and returns the affine, float32
-    [2, out], to apply to them. The ticket's own affines are not read. images: float32 [N, C, H, W].
+    on_layer(i, sums) is given layer i's sums with weights +-1, float32 [N, out, ...], and returns the
+    affine, float32 [2, out], to apply to them. The ticket's own affines are not read. images: float32
+    [N, C, H, W].
     """
     layers = Layers(ticket, "stream", threads, "")
     shapes, nodes = ticket.network.shapes(), ticket.network.nodes

@@ -37,7 +37,7 @@ class ReferenceBackend:
         self.peak_weight_bytes = 0
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """float32 [N, C, H, W] to float32 [N, classes]. Counts the planes and floats of the largest layer as weights."""
-        # signs, pattern, kept: bytes; the random numbers of the pattern: int64
+        """float32 [N, C, H, W] to float32 [N, classes]."""
+        # of the largest layer: int64 numbers of the pattern, and bytes of it, of signs and of kept
         self.peak_weight_bytes = max(16 * layer.shape.weights for layer in self.ticket.layers)
         return reference.run(self.ticket, images)

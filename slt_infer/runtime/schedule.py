@@ -23,8 +23,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps in order. `place[v]` is value v's offset in the arena in floats per image; values that a fused relu replaces
-    have none, and a flattened value has the place of what it flattens. `arena` is the floats of one image."""
+    """Steps in order, and the arena, whose size is `arena` floats per image.
+
+    place[v] is value v's offset in floats per image. Values that a fused relu replaces have none, and a
+    flattened value has the place of what it flattens.
+    """
 
     steps: tuple[Step, ...]
     shapes: tuple[tuple[int, ...], ...]

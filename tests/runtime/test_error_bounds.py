@@ -1,4 +1,4 @@
-"""The kernels stay within the bounds that docs/numerics.md proves, against torch in float64 on the same weights."""
+"""The kernels stay within the bounds that docs/numerics.md proves, against float64 on the same weights."""
 
 from __future__ import annotations
 

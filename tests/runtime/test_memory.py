@@ -1,4 +1,4 @@
-"""What `peak_weight_bytes` claims, against the sizes of the ticket and against the resident set of a process."""
+"""What `peak_weight_bytes` claims, against the ticket's sizes and the resident set of a process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from slt_infer.ticket import Freeze, Source, Ticket
 from .tickets import images, one_conv, one_linear, random_ticket
 
 MEGABYTE = 2**20
-LIST_BYTES = 2**17 + 64 * 1024  # of a row group's lists: the limit (csrc/weights.h), and a bundle of rows beyond it
+LIST_BYTES = (
+    2**17 + 64 * 1024
+)  # of a row group's lists: the limit (csrc/weights.h), and a bundle of rows beyond it
 
 # Fresh process: the growth of the resident set's peak from before the plan is made to after the run.
 MEASURE = """
@@ -56,14 +58,19 @@ def resnet50(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's count of the resident set")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs Linux's count of the resident set"
+)
 def test_the_resident_set_grows_by_what_is_reported(resnet50: Path) -> None:
     small, measured = resnet50.with_name("small.slt"), {}
     save(random_ticket(one_conv()), small)
     weights = models.network("resnet50").weights
     for mode in ("stream", "resident"):
         run = subprocess.run(
-            [sys.executable, "-c", MEASURE, str(resnet50), str(small), mode], capture_output=True, text=True, check=True
+            [sys.executable, "-c", MEASURE, str(resnet50), str(small), mode],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         measured[mode] = m = json.loads(run.stdout)
         # What is left, gaps between allocations and small tables, is less than one bit per weight would take.
@@ -80,7 +87,9 @@ def largest_group(ticket: Ticket) -> int:
     """Bytes of the mask bits, kept and sign planes of the largest row group."""
     sizes = []
     for layer in ticket.layers:
-        rows = layer.code.tile_rows if layer.code.mode != "const" else max(1, 2**20 // layer.shape.row_positions)
+        rows = (
+            layer.code.tile_rows if layer.code.mode != "const" else max(1, 2**20 // layer.shape.row_positions)
+        )
         positions = min(rows, layer.shape.out) * layer.shape.row_positions
         sizes.append(2 * positions // 8 + positions // 8 + 16)
     return max(sizes)
@@ -95,13 +104,17 @@ def test_stream_keeps_the_file_and_one_row_group(density: float, threads: int) -
         net(images(network, 2))
         payload = sum(len(layer.code.payload) + 256 for layer in ticket.layers)
         assert payload < len(dumps(ticket)) + 256
-        assert payload - 256 <= net.peak_weight_bytes <= payload + largest_group(ticket) + threads * LIST_BYTES
+        assert (
+            payload - 256 <= net.peak_weight_bytes <= payload + largest_group(ticket) + threads * LIST_BYTES
+        )
         before = net.peak_weight_bytes
         net(images(network, 3))
         assert net.peak_weight_bytes == before
 
 
-@pytest.mark.parametrize("network", [one_conv(3, 64), one_conv(40, 40, groups=40), one_conv(200, 30), one_linear(333, 77)])
+@pytest.mark.parametrize(
+    "network", [one_conv(3, 64), one_conv(40, 40, groups=40), one_conv(200, 30), one_linear(333, 77)]
+)
 @pytest.mark.parametrize("freeze", [Freeze(4, 15, 0), Freeze(4, 11, 1), Freeze(4, 3, 2), Freeze()])
 def test_resident_keeps_two_bits_per_weight(network, freeze: Freeze) -> None:  # type: ignore[no-untyped-def]
     ticket = random_ticket(network, density=0.5, freeze=freeze)

@@ -118,10 +118,12 @@ def test_the_arena_reuses_what_is_dead() -> None:
     nodes = (*(Conv2d(i, i) for i in range(10)), Flatten(10))
     plan = schedule(Network("chain", (4, 4, 4), chain, nodes))
     assert plan.arena == 2 * 64
-    kept = schedule(Network("kept", (4, 4, 4), chain, (*(Conv2d(i, i) for i in range(10)), Add(10, 0), Flatten(11))))
+    kept = schedule(
+        Network("kept", (4, 4, 4), chain, (*(Conv2d(i, i) for i in range(10)), Add(10, 0), Flatten(11)))
+    )
     assert kept.arena == 3 * 64
-    for plan in (plan, kept):
-        assert all(place % 16 == 0 for place in plan.place.values())
+    for places in (plan.place, kept.place):
+        assert all(place % 16 == 0 for place in places.values())
 
 
 def test_kernels_by_operator_density_and_mode() -> None:

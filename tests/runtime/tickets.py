@@ -27,7 +27,9 @@ def random_ticket(
         mask[: max(1, free // 50)] = True
         masks.append(mask)
         scale = random.uniform(0.1, 2, shape.out)
-        affines.append(np.stack([scale, random.normal(size=shape.out)]).astype(np.float32) if shape.affine else None)
+        affines.append(
+            np.stack([scale, random.normal(size=shape.out)]).astype(np.float32) if shape.affine else None
+        )
     return ticket_from_masks(network, source, freezes, masks, affines)
 
 

@@ -1,0 +1,99 @@
+"""slt-run from its command line, on scikit-learn's digits and on image files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from slt_infer import models, reference
+from slt_infer.data import load as load_data
+from slt_infer.data import preprocess
+from slt_infer.format import load, save
+from slt_infer.ticket import Preprocessing, Ticket
+from slt_infer.tools.run import main
+
+from .tickets import random_ticket
+
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network = models.network("conv2@0.1", (1, 8, 8), 10)
+    bare = random_ticket(network)
+    rules = Preprocessing((0.3,), (0.35,), "stretch", NAMES)
+    path = tmp_path_factory.mktemp("run") / "digits.slt"
+    save(Ticket(network, bare.source, bare.layers, rules), path)
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> Any:
+    with pytest.raises(SystemExit) as caught:
+        main([*map(str, arguments), "--json"])
+    assert caught.value.code == code
+    out = capsys.readouterr().out
+    return json.loads(out) if out else None
+
+
+def test_data_set(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    answer = run(capsys, packed, "--data", "digits", "--limit", 50, "--predictions", "--batch", 7)
+    ticket, digits = load(packed), load_data("digits").first(50)
+    logits = reference.run(ticket, preprocess(digits.pixels, ticket.preprocessing, (1, 8, 8)))
+    assert answer["predictions"] == logits.argmax(axis=1).tolist()
+    assert digits.labels is not None
+    assert answer["accuracy"] == pytest.approx(np.mean(logits.argmax(axis=1) == digits.labels))
+    assert (answer["images"], answer["mode"], answer["backend"]) == (50, "stream", "cpu")
+    assert answer["ms_per_image"] > 0
+    assert 0 < answer["peak_weight_bytes"] < answer["max_rss_bytes"]
+    for options in (["--mode", "resident", "--threads", 2], ["--backend", "reference"]):
+        other = run(capsys, packed, "--data", "digits", "--limit", 50, "--predictions", *options)
+        assert other["predictions"] == answer["predictions"]
+    assert other["isa"] == "numpy"
+
+
+def test_image_files(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8), dtype=np.uint8)
+    files = [tmp_path / f"{i}.png" for i in range(2)]
+    for path, image in zip(files, pixels, strict=True):
+        Image.fromarray(image).save(path)
+    answer = run(capsys, packed, *files, "--topk", 3)
+    ticket = load(packed)
+    logits = reference.run(ticket, preprocess(pixels[:, None], ticket.preprocessing, (1, 8, 8)))
+    assert "accuracy" not in answer
+    for i, result in enumerate(answer["results"]):
+        order = np.argsort(-logits[i], kind="stable")[:3]
+        assert result["file"] == str(files[i])
+        assert [top["class"] for top in result["top"]] == [NAMES[j] for j in order]
+        assert [top["logit"] for top in result["top"]] == [pytest.approx(float(logits[i][j])) for j in order]
+
+
+def test_refusals(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, packed, code=2) is None
+    assert run(capsys, packed, tmp_path / "a.png", "--data", "digits", code=2) is None
+    assert run(capsys, packed, "--data", "digits", "--mode", "fast", code=2) is None
+    damaged = tmp_path / "damaged.slt"
+    damaged.write_bytes(packed.read_bytes()[:-1])
+    for arguments in (
+        [damaged, "--data", "digits"],
+        [packed, "--data", "no-such"],
+        [packed, tmp_path / "none.png"],
+    ):
+        error = run(capsys, *arguments, code=1)["error"]
+        assert set(error) == {"code", "message", "where"}
+        assert error["message"]
+
+
+def test_a_person_reads_a_table(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
+    with pytest.raises(SystemExit) as caught:
+        main([str(packed), str(tmp_path / "black.png"), "--topk", "2"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert "black.png" in out
+    assert sum(name in out for name in NAMES) == 2

@@ -1,0 +1,161 @@
+"""slt-run: runs a packed ticket on a data set or on image files."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import numpy as np
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from slt_infer.data import Images, load_files, preprocess
+from slt_infer.data import load as load_data
+from slt_infer.format import load
+from slt_infer.runtime import Plan
+from slt_infer.runtime.plan import BACKENDS, MODES
+from slt_infer.ticket import Ticket
+from slt_infer.tools import cli
+
+
+def show(answer: dict[str, Any]) -> RenderableType:
+    lines: list[RenderableType] = [_top_table(result) for result in answer.get("results", [])]
+    if "accuracy" in answer:
+        lines.append(Text(f"{answer['accuracy']:.2%} of {answer['images']} images right", style="bold"))
+    if "predictions" in answer:
+        lines.append(Text(" ".join(map(str, answer["predictions"]))))
+    lines += [
+        Text(f"{answer['images']} images, {answer['ms_per_image']:.3f} ms each"),
+        Text(f"{answer['mode']} on {answer['backend']} ({answer['isa']}), {answer['threads']} threads"),
+        Text(f"at most {answer['peak_weight_bytes']:,} bytes of weights"),
+        Text(f"{answer['max_rss_bytes'] / 1e6:,.0f} MB of memory in all"),
+    ]
+    return Group(*lines)
+
+
+def _top_table(result: dict[str, Any]) -> Table:
+    table = Table("class", "share", title=result["file"], title_justify="left", box=None)
+    for row in result["top"]:
+        table.add_row(row["class"], f"{row['probability']:.1%}")
+    return table
+
+
+@cli.command("slt-run", example="slt-run net.slt --data fashion-mnist --limit 1000 --json", show=show)
+def main(
+    file: cli.TicketFile,
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGES]...", help="Image files, instead of --data.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="Data set name, or a file or folder of images."),
+    ] = None,
+    data_dir: cli.DataDir = None,
+    split: Annotated[str, typer.Option(help="Part of the data set: test or train.")] = "test",
+    topk: Annotated[int, typer.Option(help="Classes to name for each image file.", min=1)] = 5,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="stream regenerates weights at every use; resident keeps them, at most 2 bits each."
+        ),
+    ] = "stream",
+    backend: Annotated[str, typer.Option(help="cpu, or the slow reference.")] = "cpu",
+    threads: cli.Threads = 1,
+    batch: Annotated[int, typer.Option(help="Images in one call of the network.", min=1)] = 100,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many images.", min=1)] = None,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="Give every image's predicted class, as its index.")
+    ] = False,
+    as_json: cli.Json = False,
+) -> cli.Answer:
+    """Runs a packed ticket: accuracy on a labelled data set, or the likeliest classes of image files.
+
+    Weights are regenerated from the file's seed; every product is an addition. Times are of the network
+    alone, without reading and preprocessing.
+    """
+    if bool(images) == (data is not None):
+        cli.usage("give image files, or --data, not both")
+    for name, value, choices in (
+        ("--mode", mode, MODES),
+        ("--backend", backend, BACKENDS),
+        ("--split", split, ("test", "train")),
+    ):
+        if value not in choices:
+            cli.usage(f"{name} is one of {', '.join(choices)}, not {value}")
+    ticket = load(file)
+    source = _images(ticket, images or [], data, data_dir, split, limit)
+    net = Plan(ticket, backend=cast(Any, backend), mode=cast(Any, mode), threads=threads)
+    logits, seconds = _run(net, source, batch)
+    predicted = logits.argmax(axis=1)
+    answer: dict[str, Any] = {"file": file, "network": ticket.network.name, "images": len(source)}
+    if source.labels is not None:
+        answer["accuracy"] = float((predicted == source.labels).mean())
+    if predictions:
+        answer["predictions"] = predicted
+    if images:
+        answer["results"] = _results(logits, images, _class_names(ticket, source, logits.shape[1]), topk)
+    return answer | {
+        "ms_per_image": 1000 * seconds / len(source),
+        "peak_weight_bytes": net.peak_weight_bytes,
+        "max_rss_bytes": _max_rss(),
+        "mode": net.mode,
+        "backend": net.backend,
+        "isa": net.isa,
+        "threads": threads,
+        "batch": batch,
+    }
+
+
+def _images(
+    ticket: Ticket, files: list[Path], data: str | None, data_dir: Path | None, split: str, limit: int | None
+) -> Images:
+    size, resize = ticket.network.input, ticket.preprocessing.resize
+    if data is None:
+        return load_files(files[:limit], size, resize)
+    return load_data(data, split, data_dir, size=size, resize=resize, limit=limit)
+
+
+def _run(net: Plan, source: Images, batch: int) -> tuple[np.ndarray, float]:
+    """Logits float32 [N, classes], and the seconds that the network took."""
+    parts, seconds = [], 0.0
+    rules, size = net.ticket.preprocessing, net.ticket.network.input
+    with cli.progress("{task.fields[rate]:.0f} images/s") as bar:
+        task = bar.add_task("run", total=len(source), rate=0.0)
+        for first in range(0, len(source), batch):
+            x = preprocess(source.pixels[first : first + batch], rules, size)
+            start = time.perf_counter()
+            parts.append(net(x))
+            seconds += time.perf_counter() - start
+            bar.update(task, advance=len(x), rate=(first + len(x)) / seconds)
+    return np.concatenate(parts), seconds
+
+
+def _class_names(ticket: Ticket, source: Images, count: int) -> list[str]:
+    names = ticket.preprocessing.classes or source.classes
+    return list(names) if len(names) == count else [str(i) for i in range(count)]
+
+
+def _results(logits: np.ndarray, files: list[Path], names: list[str], topk: int) -> list[dict[str, Any]]:
+    results = []
+    for path, row in zip(files, logits, strict=False):
+        exact = row.astype(np.float64)
+        shares = np.exp(exact - exact.max())
+        shares /= shares.sum()
+        order = np.argsort(-exact, kind="stable")[:topk]
+        top = [
+            {"class": names[i], "index": int(i), "logit": float(row[i]), "probability": float(shares[i])}
+            for i in order
+        ]
+        results.append({"file": str(path), "top": top})
+    return results
+
+
+def _max_rss() -> int:
+    """Bytes; the system counts in KiB, but for macOS."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
