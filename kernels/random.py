@@ -8,6 +8,9 @@ Words are torch.int32 tensors that hold the bits of uint32 words, as few torch o
 and key arithmetic is in uint32 throughout: nothing depends on how Triton treats 64-bit offsets.
 """
 
+# Triton's decorator has no types, and its functions take tensors, pointers and constants alike.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
+
 from __future__ import annotations
 
 import torch

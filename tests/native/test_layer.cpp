@@ -122,6 +122,47 @@ void check_hostile(const slt::LayerFields& fields, const Index& index) {
     check(refused(wrong, index, index.payload.size()), "9 rounds were taken");
 }
 
+// Faults that only decoding can see: each must throw, on every ISA.
+void check_malformed(const slt::LayerFields& fields, Index index, const char* what) {
+    for (const slt::Ops* ops : slt::available_ops()) {
+        bool thrown = false;
+        try {
+            const slt::LayerCode layer(fields, index.free, index.words, index.payload.data(),
+                                       index.payload.size(), std::make_shared<slt::WeightMemory>());
+            std::vector<uint64_t> kept(fields.out * layer.row_words()), sign(kept.size());
+            layer.rows(0, fields.out, kept.data(), sign.data(), *ops);
+        } catch (const std::invalid_argument&) {
+            thrown = true;
+        }
+        check(thrown, std::string(ops->name) + " took " + what);
+    }
+}
+
+void check_tiles(const slt::LayerFields& fields, const Index& index) {
+    Index other = index;
+    const bool raw = fields.mode == slt::MaskMode::raw || index.words[0] >> 31;
+    const uint32_t words = index.words[0] & 0x7FFFFFFFu;
+    if (!raw && words % 2) {
+        other.payload[2 * words] = 1;
+        check_malformed(fields, other, "padding that is not zero");
+    }
+    if (raw && index.free[0] % 32) {
+        other.payload[2 * words - 1] |= 0x80;
+        check_malformed(fields, other, "a raw bit behind the tile");
+    }
+    other = index;
+    if (index.free.size() > 1 && index.free[0] > 0 && index.free[1] > 0) {
+        --other.free[0];
+        ++other.free[1];
+        check_malformed(fields, other, "free counts that the freeze pattern does not give");
+    }
+    other = index;
+    if (!raw && words > 0) {
+        other.payload[2] = other.payload[3] = 0;
+        check_malformed(fields, other, "a starting state below 2^16");
+    }
+}
+
 }  // namespace
 
 void layers() {
@@ -179,7 +220,10 @@ void layers() {
                     check(whole == mask, std::string(ops->name) + " mask of a layer");
                 }
             }
-            if (index.payload.size() > 0) check_hostile(f, index);
+            if (index.payload.size() > 0) {
+                check_hostile(f, index);
+                check_tiles(f, index);
+            }
         }
         check(memory->current() == 0, "memory is counted back to zero");
     }
