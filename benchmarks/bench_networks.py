@@ -33,8 +33,12 @@ from slt_infer.ticket import (
 torch = pytest.importorskip("torch", reason="it is the peer")
 
 ROUNDS, WARM_UP = 60, 5
+PEER = "torch fp32 eager"
 NETWORK, SPARSITY, PRUNE, LOCK = "resnet18-cifar", 0.9, 0.85, 0.05
-TICKET = f"{NETWORK}/{SPARSITY}/{PRUNE}-{LOCK}"
+RULES = (
+    "epl",
+    "uniform",
+)  # epl keeps half of the early layers, where most work is; uniform a tenth everywhere
 Engine = Callable[[], Any]
 
 
@@ -100,10 +104,11 @@ class Dense(torch.nn.Module):
         return values[-1]
 
 
-@pytest.fixture(scope="module")
-def engines() -> dict[str, Engine]:
-    """What runs the same function of the same image, one thread each."""
-    ticket = synthetic_ticket(models.network(NETWORK), Source(seed=1), SPARSITY, PRUNE, LOCK)
+@pytest.fixture(scope="module", params=RULES)
+def engines(request: pytest.FixtureRequest) -> tuple[str, dict[str, Engine]]:
+    """The ticket's name, and what runs the same function of the same image, one thread each."""
+    ticket = synthetic_ticket(models.network(NETWORK), Source(seed=1), SPARSITY, PRUNE, LOCK, request.param)
+    name = f"{NETWORK}/{SPARSITY}/{PRUNE}-{LOCK}/{request.param}"
     x = np.random.default_rng(0).standard_normal((1, *ticket.network.input), dtype=np.float32)
     tensor, dense = torch.from_numpy(x), Dense(ticket)
     torch.set_num_threads(1)
@@ -114,31 +119,31 @@ def engines() -> dict[str, Engine]:
             return dense(tensor)
 
     np.testing.assert_allclose(stream(x), eager().numpy(), rtol=1e-3, atol=1e-3)
-    return {"slt stream": lambda: stream(x), "slt resident": lambda: resident(x), "torch fp32 eager": eager}
+    return name, {"slt stream": lambda: stream(x), "slt resident": lambda: resident(x), PEER: eager}
 
 
-MEDIANS: dict[str, float] = {}
+MEDIANS: dict[tuple[str, str], float] = {}
 
 
-@pytest.mark.parametrize("engine", ["slt stream", "slt resident", "torch fp32 eager"])
+@pytest.mark.parametrize("engine", ["slt stream", "slt resident", PEER])
 def test_network(
-    benchmark: Any, engines: dict[str, Engine], engine: str, capsys: pytest.CaptureFixture[str]
+    benchmark: Any, engines: tuple[str, dict[str, Engine]], engine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    ticket, runs = engines
+
     def others() -> None:
-        for name, run in engines.items():
+        for name, run in runs.items():
             if name != engine:
                 run()
 
-    benchmark.extra_info.update(
-        ticket=TICKET, engine=engine, type="f32", threads=1, batch=1, isa=_core.machine()["isa"]
-    )
-    benchmark.pedantic(engines[engine], setup=others, rounds=ROUNDS, warmup_rounds=WARM_UP)
-    MEDIANS[engine] = benchmark.stats.stats.median
-    if len(MEDIANS) < len(engines):
+    isa = _core.machine()["isa"]
+    benchmark.extra_info.update(ticket=ticket, engine=engine, type="f32", threads=1, batch=1, isa=isa)
+    benchmark.pedantic(runs[engine], setup=others, rounds=ROUNDS, warmup_rounds=WARM_UP)
+    MEDIANS[ticket, engine] = benchmark.stats.stats.median
+    if engine != PEER:
         return
     with capsys.disabled():
-        print(f"\n{TICKET}, one image, one thread, {_core.machine()['isa']}; medians")
-        for name, median in MEDIANS.items():
-            print(
-                f"{name:18}{1e3 * median:8.3f} ms   torch / this {MEDIANS['torch fp32 eager'] / median:5.2f}"
-            )
+        print(f"\n{ticket}, one image, one thread, {isa}; medians")
+        for name in runs:
+            median = MEDIANS[ticket, name]
+            print(f"{name:18}{1e3 * median:8.3f} ms   {PEER} / this {MEDIANS[ticket, PEER] / median:5.2f}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, get_args
 
@@ -32,7 +33,7 @@ class _Runner(Protocol):
 
 
 class Plan:
-    """A network with its shapes, memory and kernels chosen; not for two calls at once.
+    """A network with its shapes, memory and kernels chosen. One call at a time: others wait.
 
     backend: `cpu` (C++) or `reference` (NumPy, slow). mode: `stream` regenerates weights at every call, a
     row group of a layer at a time; `resident` keeps what the kernels read, at most 2 bits per weight and 8
@@ -65,6 +66,7 @@ class Plan:
             raise SltError("unknown-isa", f"{isa!r}; this machine runs {known}", "plan")
         self.ticket, self.backend, self.mode, self.threads = ticket, backend, mode, threads
         limit = _machine_memory() if max_memory is None else max_memory
+        self._lock = threading.Lock()
         self._runner: _Runner = (
             ReferenceBackend(ticket, limit)
             if backend == "reference"
@@ -96,7 +98,8 @@ class Plan:
                 f"wants shape [N, {', '.join(map(str, wanted))}], is given {list(images.shape)}",
                 "images",
             )
-        return self._runner.run(images)
+        with self._lock:
+            return self._runner.run(images)
 
     @property
     def isa(self) -> str:
