@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Literal, get_args
 
 from slt_infer.errors import RatioError
@@ -36,6 +37,15 @@ def check(sparsity: float, prune: float, lock: float) -> None:
             f"lock {lock} is over the density {1 - sparsity:g}: more would be locked than kept",
             "lock",
         )
+
+
+def weights_kept(weights: int, sparsity: float) -> int:
+    """Of N weights N - floor(sparsity * N) are kept.
+
+    The sparsity is taken as the decimal number it prints as: 0.29 of 100 is 29, though 0.29 * 100 < 29 in
+    float64.
+    """
+    return weights - math.floor(Fraction(repr(float(sparsity))) * weights)
 
 
 def placement(sparsity: float, frozen: float) -> tuple[float, float]:

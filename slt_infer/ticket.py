@@ -338,3 +338,17 @@ def unpack_bits(words: np.ndarray, count: int) -> np.ndarray:
     """The inverse of pack_bits: booleans [count]."""
     octets = np.ascontiguousarray(words, dtype="<u4").view(np.uint8)
     return np.unpackbits(octets, bitorder="little", count=count).astype(bool)
+
+
+def fold_batch_norm(
+    constant: float, mean: np.ndarray, variance: np.ndarray, epsilon: float = 1e-5
+) -> np.ndarray:
+    """Affine float32 [2, out] of a sum of +-1 weights from the statistics [out] of constant * sum.
+
+    scale = constant / sqrt(variance + epsilon), shift = -mean / sqrt(variance + epsilon), in float64,
+    rounded once.
+    """
+    deviation = np.sqrt(np.asarray(variance, dtype=np.float64) + epsilon)
+    return np.stack([float(constant) / deviation, -np.asarray(mean, np.float64) / deviation]).astype(
+        np.float32
+    )

@@ -15,10 +15,8 @@ from slt_infer.format import save
 from slt_infer.report import ticket_report
 from slt_infer.runtime.synthetic import synthetic_ticket
 from slt_infer.search import result
-from slt_infer.ticket import Source, Ticket
+from slt_infer.ticket import Source
 from slt_infer.tools import cli, tables
-
-REQUESTED = ("method", "sparsity", "prune", "lock", "rule")  # settings that the file's provenance repeats
 
 
 def show(answer: dict[str, Any]) -> RenderableType:
@@ -63,7 +61,7 @@ def main(
     if out is None:
         cli.usage("say where to write with -o FILE")
     if run is not None:
-        ticket = searched_ticket(result.load(run))
+        ticket = ticket_from_masks(**result.load(run).ticket_parts())
     else:
         image = cli.image_shape(input_size) if input_size else None
         network = models.network(str(synthetic), input=image, classes=classes)
@@ -72,20 +70,6 @@ def main(
         ticket = synthetic_ticket(network, source, sparsity, prune, lock, rule, bits, shares)  # type: ignore[arg-type]
     save(ticket, out)
     return {"file": str(out), **ticket_report(ticket)}
-
-
-def searched_ticket(found: result.Result) -> Ticket:
-    """The ticket that a search found."""
-    summary = found.summary
-    return ticket_from_masks(
-        found.network,
-        summary.source,
-        summary.freezes,
-        found.masks,
-        found.affines,
-        summary.preprocessing,
-        [*summary.provenance.items(), *((key, str(summary.settings[key])) for key in REQUESTED)],
-    )
 
 
 def _shares(summary: result.Summary, layers: int) -> list[float]:

@@ -4,7 +4,6 @@
 
 from slt_infer.codec.masks import coded_layer, core_layer, decoded_layer, entropy_bits
 from slt_infer.codec.tickets import (
-    fold_batch_norm,
     pattern_counts,
     synthetic_masks,
     ticket_from_masks,
@@ -16,7 +15,6 @@ __all__ = [
     "core_layer",
     "decoded_layer",
     "entropy_bits",
-    "fold_batch_norm",
     "pattern_counts",
     "synthetic_masks",
     "ticket_from_masks",

@@ -10,6 +10,7 @@ import numpy as np
 from slt_infer import _core
 from slt_infer.codec.masks import coded_layer, pattern
 from slt_infer.errors import RatioError, TicketError
+from slt_infer.freeze import weights_kept
 from slt_infer.ticket import Freeze, Layer, Network, Preprocessing, Source, Ticket, pack_bits, unpack_bits
 
 SYNTHETIC = 5  # stream
@@ -89,7 +90,7 @@ def synthetic_masks(
             for i, ((_, _, free), share) in enumerate(zip(counts, shares, strict=True))
         ]
     locked, free = sum(c[1] for c in counts), sum(c[2] for c in counts)
-    wanted = network.weights - int(sparsity * network.weights) - locked
+    wanted = weights_kept(network.weights, sparsity) - locked
     if not 0 <= wanted <= free:
         raise RatioError(
             "bad-ratio",
@@ -133,17 +134,3 @@ def synthetic_mask(source: Source, layer_id: int, free: int, keep: int) -> np.nd
         ordinals = np.flatnonzero(unpack_bits(candidates[whole : whole + 1], 32))[:keep]
         chosen[whole] |= np.uint32(sum(1 << int(i) for i in ordinals))
     return chosen
-
-
-def fold_batch_norm(
-    constant: float, mean: np.ndarray, variance: np.ndarray, epsilon: float = 1e-5
-) -> np.ndarray:
-    """Affine float32 [2, out] of a sum of +-1 weights from the statistics [out] of constant * sum.
-
-    scale = constant / sqrt(variance + epsilon), shift = -mean / sqrt(variance + epsilon), in float64,
-    rounded once.
-    """
-    deviation = np.sqrt(np.asarray(variance, dtype=np.float64) + epsilon)
-    return np.stack([float(constant) / deviation, -np.asarray(mean, np.float64) / deviation]).astype(
-        np.float32
-    )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from slt_infer import _core
 from slt_infer.errors import TicketError
+from slt_infer.files import write_atomically
 from slt_infer.format import header as h
 from slt_infer.format.sizes import align, parts, tile_bytes
 from slt_infer.ticket import Layer, Ticket
@@ -64,33 +63,6 @@ def save(ticket: Ticket, path: str | os.PathLike[str]) -> int:
     The file appears whole or not at all: it is written beside its place, synced, and renamed; interrupted
     at any byte, the old file stays as it was.
     """
-    return save_bytes(dumps(ticket), path)
-
-
-def save_bytes(data: bytes, path: str | os.PathLike[str]) -> int:
-    path = Path(path)
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        os.chmod(beside, mode)
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    data = dumps(ticket)
+    write_atomically(Path(path), lambda file: file.write(data))
     return len(data)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from slt_infer import freeze
-from slt_infer.codec import coded_layer, fold_batch_norm, synthetic_masks, with_affine
+from slt_infer.codec import coded_layer, synthetic_masks, with_affine
 from slt_infer.runtime.plan import accumulations
-from slt_infer.ticket import Network, Source, Ticket
+from slt_infer.ticket import Network, Source, Ticket, fold_batch_norm
 
 NOISE_ELEMENTS = (
     2**19

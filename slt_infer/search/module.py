@@ -33,6 +33,7 @@ from slt_infer.ticket import (
     Node,
     Relu,
     Source,
+    fold_batch_norm,
     inputs_of,
 )
 
@@ -95,16 +96,11 @@ class _Weights(nn.Module):
         )
 
     def affine(self) -> NDArray[np.float32] | None:
-        """The batch norm's running statistics and c as one affine of the +-1 sum: [2, out], scales and
-        shifts.
-
-        y = (acc * c - mean) / sqrt(var + eps), computed in float64 and rounded once.
-        """
+        """The batch norm's running statistics and c as one affine of the +-1 sum, where there is one."""
         if not self.shape.affine:
             return None
-        mean, var = (t.detach().cpu().numpy().astype(np.float64) for t in (self.mean, self.var))
-        scale = 1 / np.sqrt(var + NORM_EPSILON)
-        return np.stack([self.constant * scale, -mean * scale]).astype(np.float32)
+        mean, var = (t.detach().cpu().numpy() for t in (self.mean, self.var))
+        return fold_batch_norm(self.constant, mean, var, NORM_EPSILON)
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +15,10 @@ from numpy.typing import NDArray
 
 from slt_infer import models
 from slt_infer.errors import SltError
+from slt_infer.files import write_atomically
 from slt_infer.ticket import Freeze, Network, Preprocessing, Source
+
+REQUESTED = ("method", "sparsity", "prune", "lock", "rule")  # settings that a packed ticket repeats
 
 
 class LayerCounts(Struct, frozen=True):
@@ -74,6 +75,7 @@ class Result:
     def ticket_parts(self) -> dict[str, Any]:
         """The arguments of `codec.ticket_from_masks`; search knows no codec, so the caller calls it."""
         summary = self.summary
+        requested = {key: str(summary.settings[key]) for key in REQUESTED}
         return {
             "network": self.network,
             "source": summary.source,
@@ -81,7 +83,7 @@ class Result:
             "masks": self.masks,
             "affines": self.affines,
             "preprocessing": summary.preprocessing,
-            "provenance": sorted(summary.provenance.items()),
+            "provenance": sorted({**summary.provenance, **requested}.items()),
         }
 
 
@@ -139,24 +141,3 @@ def write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
                 archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue(), zipfile.ZIP_DEFLATED)
 
     write_atomically(path, write)
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Beside the file, to the disk, then in its place: a kill leaves the old content or the new.
-
-    One writer at a time; what a killed one left beside is written over.
-    """
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -14,7 +14,8 @@ from typing import IO, Any
 import msgspec
 
 from slt_infer.errors import SltError
-from slt_infer.search.result import Summary, write_atomically, write_json
+from slt_infer.files import write_atomically
+from slt_infer.search.result import Summary, write_json
 
 COLUMNS = (
     "run",

@@ -7,23 +7,18 @@ first in (layer, row-major) order is kept. Found by selection, never by a sort.
 
 from __future__ import annotations
 
-import math
 import warnings
-from fractions import Fraction
 
 import numpy as np
 import torch
 
 from slt_infer.errors import SltError
+from slt_infer.freeze import weights_kept
 
 
 def kept_count(weights: int, pruned: int, locked: int, sparsity: float, where: str = "the network") -> int:
-    """N - floor(sparsity * N), clamped to [locked, N - pruned] with a warning.
-
-    The sparsity is taken as the decimal number it prints as: 0.29 of 100 is 29, though 0.29 * 100 < 29 in
-    float64.
-    """
-    wanted = weights - math.floor(Fraction(repr(float(sparsity))) * weights)
+    """N - floor(sparsity * N), clamped to [locked, N - pruned] with a warning."""
+    wanted = weights_kept(weights, sparsity)
     kept = min(max(wanted, locked), weights - pruned)
     if kept != wanted:
         warnings.warn(

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from slt_infer import freeze, models
 from slt_infer.errors import SltError
+from slt_infer.files import write_atomically
 from slt_infer.search import batches, result, run
 from slt_infer.search.batches import Examples
 from slt_infer.search.module import MaskedNetwork
@@ -283,7 +284,7 @@ class Search:
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        result.write_atomically(self.folder / "checkpoint.pt", lambda file: torch.save(state, file))
+        write_atomically(self.folder / "checkpoint.pt", lambda file: torch.save(state, file))
 
     def restore(self) -> None:
         """Takes up the checkpoint, if there is one. Raises SltError (`bad-checkpoint`) if unreadable."""

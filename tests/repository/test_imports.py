@@ -16,14 +16,15 @@ ALLOWED = {
     "errors": set(),
     "ticket": {"errors"},
     "reference": {"errors", "ticket"},
+    "files": set(),
     "freeze": BASE,
     "models": BASE,
     "data": {"errors"},
     "codec": {*BASE, "freeze", "_core"},
-    "format": {*BASE, "freeze", "codec", "_core"},
+    "format": {*BASE, "codec", "files", "_core"},
     "report": {*BASE, "codec", "format"},
     "runtime": {*BASE, "freeze", "codec", "format", "reference", "kernels", "_core"},
-    "search": {*BASE, "freeze", "models", "data", "_core"},
+    "search": {*BASE, "files", "freeze", "models", "data", "_core"},
     "kernels": BASE,
 }
 TOP = {"errors", "ticket", "format", "codec", "runtime", "freeze"}  # what slt_infer/__init__.py may import

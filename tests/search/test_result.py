@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from slt_infer.errors import SltError
+from slt_infer.files import write_atomically
 from slt_infer.search import result, run
 from slt_infer.search.result import LayerCounts, Result, Summary
 from slt_infer.ticket import Freeze, Preprocessing, Source
@@ -95,14 +96,14 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        result.write_atomically(path, torn)
+        write_atomically(path, torn)
     assert (path.read_bytes(), os.listdir(tmp_path)) == (b"old", ["file"])
 
     order = []
     monkeypatch.setattr(os, "fsync", lambda handle: order.append("fsync"))
     replace = os.replace
     monkeypatch.setattr(os, "replace", lambda *paths: (order.append("replace"), replace(*paths)))
-    result.write_atomically(path, lambda file: file.write(b"new"))
+    write_atomically(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"new"
     assert order == ["fsync", "replace", "fsync"]  # the content before the name, then the folder
 
