@@ -24,7 +24,12 @@ from slt_infer.tools import cli
 
 
 def show(answer: dict[str, Any]) -> RenderableType:
-    lines: list[RenderableType] = [_top_table(result) for result in answer.get("results", [])]
+    lines: list[RenderableType] = []
+    for result in answer.get("results", []):
+        table = Table("class", "share", box=None)
+        for row in result["top"]:
+            table.add_row(row["class"], f"{row['probability']:.1%}")
+        lines += [Text(result["file"], style="bold", overflow="fold", no_wrap=True), table]
     if "accuracy" in answer:
         lines.append(Text(f"{answer['accuracy']:.2%} of {answer['images']} images right", style="bold"))
     if "predictions" in answer:
@@ -38,18 +43,11 @@ def show(answer: dict[str, Any]) -> RenderableType:
     return Group(*lines)
 
 
-def _top_table(result: dict[str, Any]) -> Table:
-    table = Table("class", "share", title=result["file"], title_justify="left", box=None)
-    for row in result["top"]:
-        table.add_row(row["class"], f"{row['probability']:.1%}")
-    return table
-
-
 @cli.command("slt-run", example="slt-run net.slt --data fashion-mnist --limit 1000 --json", show=show)
 def main(
     file: cli.TicketFile,
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="[IMAGES]...", help="Image files, instead of --data.")
+        list[Path] | None, typer.Argument(metavar="[IMAGES]", help="Image files, instead of --data.")
     ] = None,
     data: Annotated[
         str | None,
@@ -75,7 +73,7 @@ def main(
 ) -> cli.Answer:
     """Runs a packed ticket: accuracy on a labelled data set, or the likeliest classes of image files.
 
-    Weights are regenerated from the file's seed; every product is an addition. Times are of the network
+    Weights come from the seed in the file, every product is an addition. Times are of the network
     alone, without reading and preprocessing.
     """
     if bool(images) == (data is not None):

@@ -95,5 +95,5 @@ def test_a_person_reads_a_table(packed: Path, tmp_path: Path, capsys: pytest.Cap
         main([str(packed), str(tmp_path / "black.png"), "--topk", "2"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    assert "black.png" in out
+    assert "black.png" in out.replace("\n", "")  # a narrow terminal folds it
     assert sum(name in out for name in NAMES) == 2
