@@ -1,0 +1,221 @@
+"""slt-export and slt-inspect as scripts use them: keys, exit codes, refusals (what scripts may rely on)."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from slt_infer import load, reference
+from slt_infer.ticket import unpack_bits
+from slt_infer.tools.export import main as export
+from slt_infer.tools.inspect import main as inspect
+
+SYNTHETIC = [
+    "--synthetic",
+    "conv2@0.25",
+    "--sparsity",
+    "0.7",
+    "--prune",
+    "0.4",
+    "--lock",
+    "0.1",
+    "--seed",
+    "5",
+]
+SIZES = {
+    "file_bytes",
+    "parts",
+    "weights",
+    "free_weights",
+    "paper_bytes",
+    "entropy_bytes",
+    "fp32_bytes",
+    "int8_bytes",
+    "binary_bytes",
+}
+LAYER = {
+    "name",
+    "shape",
+    "weights",
+    "pruned",
+    "locked",
+    "free",
+    "kept",
+    "macs",
+    "mac_density",
+    "mode",
+    "mask_bits",
+}
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs a command; gives its exit code, stdout and stderr."""
+
+    def run(main, *arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        return end.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def packed(call, tmp_path):
+    path = tmp_path / "net.slt"
+    code, out, _ = call(export, *SYNTHETIC, "-o", path, "--json")
+    assert code == 0
+    return path, json.loads(out)
+
+
+def test_export_answers_what_scripts_rely_on(packed):
+    path, answer = packed
+    assert answer.keys() >= SIZES | {"file"}
+    assert answer["file_bytes"] == path.stat().st_size == sum(answer["parts"].values())
+    assert answer["parts"].keys() >= {"header", "index", "mask", "flips", "affine"}
+    weights = load(path).weights
+    assert (answer["weights"], answer["fp32_bytes"], answer["int8_bytes"]) == (weights, 4 * weights, weights)
+    assert answer["paper_bytes"] == answer["free_weights"] / 8
+
+
+def test_a_synthetic_ticket_keeps_what_was_asked_for(packed):
+    ticket = load(packed[0])
+    assert ticket.kept == ticket.weights - int(0.7 * ticket.weights)
+    assert dict(ticket.provenance)["sparsity"] == "0.7"
+    shares = {
+        round((layer.kept - layer.locked) / layer.free, 2) for layer in ticket.layers if layer.free > 999
+    }
+    assert len(shares) == 1
+    for layer in ticket.layers:
+        mask = reference.synthetic_mask(ticket.source, layer.id, layer.free, layer.kept - layer.locked)
+        assert np.array_equal(
+            np.packbits(mask, bitorder="little"), layer.mask.view(np.uint8)[: -(-layer.free // 8)]
+        )
+
+
+def test_no_output_of_a_synthetic_ticket_is_constant(packed):
+    from slt_infer import Plan
+
+    images = np.random.Generator(np.random.PCG64(1)).standard_normal((8, 3, 32, 32), dtype=np.float32)
+    assert (Plan(load(packed[0]))(images).std(axis=0) > 0).all()
+
+
+def test_inspect_answers_what_scripts_rely_on(call, packed):
+    path, exported = packed
+    code, out, _ = call(inspect, path, "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert {key: answer[key] for key in SIZES} == {key: exported[key] for key in SIZES}
+    assert answer["layers"]
+    assert all(layer.keys() >= LAYER for layer in answer["layers"])
+    assert answer["density"] == pytest.approx(1 - answer["sparsity"])
+    assert answer["source"] == {"generator": "philox4x32", "rounds": 10, "seed": 5}
+
+
+def test_inspect_prints_a_page_for_a_person(call, packed):
+    code, out, _ = call(inspect, packed[0])
+    assert code == 0
+    for text in ("asked for 0.7", "all checksums right", "1 bit per free weight", "whole file"):
+        assert text in " ".join(out.split())
+
+
+def test_inspect_regenerates_a_layer_as_the_reference_does(call, packed):
+    ticket = load(packed[0])
+    layer = ticket.layers[0]
+    code, out, _ = call(inspect, packed[0], "--weights", layer.shape.name, "--json")
+    assert code == 0
+    values = np.array(json.loads(out)["values"], dtype=np.float32)
+    assert np.array_equal(values, reference.weights(ticket.source, layer))
+
+
+def test_inspect_tells_the_machine(call):
+    code, out, _ = call(inspect, "--machine", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["isa"] in answer["isas"]
+    assert answer["why"]
+
+
+@pytest.fixture
+def run(call, tmp_path):
+    """The folder of a short search on the embedded digits."""
+    pytest.importorskip("torch", reason="a search needs torch")
+    pytest.importorskip("sklearn", reason="the embedded digits come with scikit-learn")
+    from slt_infer.tools.train import main as train
+
+    arguments = ["--arch", "mlp-64-90-10", "--prune", "0.2", "--lock", "0.1", "--epochs", "20it"]
+    code, out, _ = call(train, *arguments, "--out", tmp_path / "runs", "--json")
+    assert code == 0
+    return json.loads(out)["run"]
+
+
+def test_a_search_is_packed_as_it_was_found(call, run, tmp_path):
+    path = tmp_path / "found.slt"
+    code, out, _ = call(export, run, "-o", path, "--json")
+    answer, ticket = json.loads(out), load(path)
+    assert code == 0
+    assert answer["provenance"]["method"] == "edge-popup"
+    with np.load(f"{run}/result.npz") as found:
+        for i, layer in enumerate(ticket.layers):
+            assert np.array_equal(unpack_bits(layer.mask, layer.free), found[f"mask_{i}"])
+            assert (layer.affine is None) == (f"affine_{i}" not in found.files)
+            assert layer.affine is None or np.array_equal(layer.affine, found[f"affine_{i}"])
+
+
+def test_a_profile_copies_the_layers_shares(call, run, tmp_path):
+    found, copied = tmp_path / "found.slt", tmp_path / "copied.slt"
+    call(export, run, "-o", found)
+    arguments = ["--synthetic", "mlp-64-90-10", "--prune", "0.2", "--lock", "0.1", "--seed", "9"]
+    assert call(export, *arguments, "--profile", run, "-o", copied)[0] == 0
+    for a, b in zip(load(found).layers, load(copied).layers, strict=True):
+        assert (a.kept - a.locked) / a.free == pytest.approx((b.kept - b.locked) / b.free, abs=1 / b.free)
+    code, out, _ = call(export, *SYNTHETIC, "--profile", run, "-o", copied, "--json")
+    assert (code, json.loads(out)["error"]["code"]) == (1, "bad-profile")
+
+
+REFUSED = [
+    (["--synthetic", "conv3", "-o", "x.slt"], 1, "bad-network"),
+    (["--synthetic", "conv2", "--sparsity", "0.2", "--prune", "0.3", "-o", "x.slt"], 1, "bad-ratio"),
+    (["--synthetic", "conv2", "--rule", "pyramidal", "-o", "x.slt"], 1, "bad-rule"),
+    (["--synthetic", "conv2", "--generator", "mt19937", "-o", "x.slt"], 1, "bad-value"),
+    (["/nowhere", "-o", "x.slt"], 1, "no-result"),
+    (["--synthetic", "conv2@0.1", "-o", "/nowhere/x.slt"], 1, "file"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "error"), REFUSED)
+def test_export_refuses(call, arguments, code, error):
+    got, out, _ = call(export, *arguments, "--json")
+    assert (got, json.loads(out)["error"]["code"]) == (code, error)
+
+
+@pytest.mark.parametrize("arguments", [[], ["-o", "x.slt"], ["--synthetic", "conv2"], ["--sparsity", "2"]])
+def test_export_tells_bad_usage(call, arguments):
+    code, out, err = call(export, *arguments)
+    assert (code, out) == (2, "")
+    assert "Usage" in err
+
+
+def test_inspect_refuses_a_damaged_file(call, packed):
+    path, _ = packed
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    code, out, _ = call(inspect, path, "--json")
+    error = json.loads(out)["error"]
+    assert code == 1
+    assert error["code"] in ("bad-checksum", "bad-padding")
+    assert "at byte" in error["where"]
+    code, out, err = call(inspect, path)
+    assert (code, out) == (1, "")
+    assert err.startswith("Error: ")
+
+
+@pytest.mark.parametrize("arguments", [["--weights", "nothing"], []])
+def test_inspect_refuses_what_is_not_there(call, packed, tmp_path, arguments):
+    path = packed[0] if arguments else tmp_path / "none.slt"
+    code, out, _ = call(inspect, path, *arguments, "--json")
+    assert code == 1
+    assert json.loads(out)["error"]["code"] == ("no-layer" if arguments else "file")
