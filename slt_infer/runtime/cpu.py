@@ -82,6 +82,10 @@ class Layers:
         builder: _core.Workspace,
     ) -> None:
         shape, convolution = layer.shape, isinstance(node, Conv2d)
+        if isinstance(node, Conv2d) and _padded_elements(given, node.padding) >= 2**32:
+            raise SltError(
+                "memory", "wants an image of 2^32 numbers, padding included", f"layer {shape.name}"
+            )
         operator = "conv2d" if convolution else "linear"
         density = layer.kept / shape.weights
         keep, kernel = kernel_of(operator, density, mode)
@@ -130,6 +134,10 @@ class Layers:
             return partial(_core.avg_pool2d, work, x[0], out, node.kernel, node.stride, node.padding)
         assert isinstance(node, GlobalAvgPool2d)
         return partial(_core.global_avg_pool2d, x[0], out)
+
+
+def _padded_elements(image: tuple[int, ...], padding: int) -> int:
+    return image[0] * (image[1] + 2 * padding) * (image[2] + 2 * padding)
 
 
 def scale_and_shift(layer: Layer) -> tuple[np.ndarray, np.ndarray | None]:

@@ -78,7 +78,7 @@ class Plan:
 
         NumPy arrays give NumPy, torch tensors (on the CPU) give torch.
 
-        Raises SltError, code `bad-input`, for another shape, type or device.
+        Raises SltError, code `bad-input`, for another shape, type or device; `memory` where the system refuses.
         """
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(images, torch.Tensor):
@@ -98,8 +98,11 @@ class Plan:
                 f"wants shape [N, {', '.join(map(str, wanted))}], is given {list(images.shape)}",
                 "images",
             )
-        with self._lock:
-            return self._runner.run(images)
+        try:
+            with self._lock:
+                return self._runner.run(images)
+        except MemoryError as error:
+            raise SltError("memory", f"not enough for {len(images)} images", "plan") from error
 
     @property
     def isa(self) -> str:
