@@ -78,7 +78,7 @@ class Plan:
 
         NumPy arrays give NumPy, torch tensors (on the CPU) give torch.
 
-        Raises SltError, code `bad-input`, for another shape, type or device; `memory` where the system refuses.
+        Raises SltError: `bad-input` for another shape, type or device; `memory` where the system has none.
         """
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(images, torch.Tensor):

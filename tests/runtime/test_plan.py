@@ -52,6 +52,13 @@ def test_inputs_are_refused(x: object, backend: str) -> None:
     assert caught.value.code == "bad-input"
 
 
+def test_images_beyond_32_bits_of_address_are_refused() -> None:
+    ticket = random_ticket(one_conv(2**18, 1, (1, 1), (1, 1), padding=64))
+    with pytest.raises(SltError) as caught:
+        Plan(ticket, max_memory=2**60)
+    assert caught.value.code == "memory"
+
+
 def test_a_broken_graph_is_refused() -> None:
     ticket = random_ticket(NETWORK)
     broken = Network("x", NETWORK.input, NETWORK.layers, (Conv2d(0, 0), Add(1, 0), Flatten(2)))
