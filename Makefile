@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 SOURCES := setup.py $(wildcard csrc/*.*)
 
-.PHONY: demo test lint bench native wheel-test clean
+.PHONY: demo test lint bench native sanitize wheel-test clean
 
 # The environment. A stamp in it is newer than what it was made from, so nothing is done twice.
 
@@ -77,6 +77,17 @@ native: $(VENV)/.tools
 	$(NATIVE) x86
 	$(NATIVE) asan
 	$(if $(CROSS),$(NATIVE) aarch64,@echo "aarch64 left out: apt-get install g++-aarch64-linux-gnu qemu-user")
+
+# The Python tests of files, masks and kernels on a module compiled with the sanitizers, damaged files among them.
+# Leaks are not looked for: the interpreter has its own.
+SANITIZED := $(addprefix $(CURDIR)/tests/,format codec runtime/test_operators.py)
+sanitize: export OMP_NUM_THREADS = 1
+sanitize: $(VENV)/.test
+	CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -O1 -g" LDFLAGS="-fsanitize=address,undefined" \
+	    $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
+	cd build/sanitize && PYTHONPATH=lib ASAN_OPTIONS=detect_leaks=0 \
+	    LD_PRELOAD="$$(for lib in asan ubsan stdc++; do $${CXX:-g++} -print-file-name=lib$$lib.so; done | paste -sd ' ')" \
+	    $(CURDIR)/$(BIN)/python -P -m pytest -q -p no:cacheprovider $(SANITIZED)
 
 # The wheel in an environment of its own with the core dependencies alone, from a folder without the sources.
 WHEEL_TESTS := $(filter-out %/native %/repository %/search %/vectors,$(wildcard $(CURDIR)/tests/*))
