@@ -17,11 +17,14 @@ def random_ticket(
     freeze: Freeze = FREEZE,
     source: Source | None = None,
 ) -> Ticket:
-    """`density`: of the mask's bits. Every layer keeps at least one weight."""
+    """`density`: of the mask's bits. Every layer keeps at least one weight: one that the pattern would prune
+    wholly, having few weights, is left free.
+    """
     source = source or Source(seed=seed)
     random = np.random.default_rng(seed)
     masks, affines = [], []
-    freezes = [freeze] * len(network.layers)
+    counts = pattern_counts(network, source, [freeze] * len(network.layers))
+    freezes = [freeze if locked + free else Freeze() for _, locked, free in counts]
     for shape, (_, _, free) in zip(network.layers, pattern_counts(network, source, freezes), strict=True):
         mask = random.random(free) < density
         mask[: max(1, free // 50)] = True
