@@ -43,7 +43,7 @@ class NinjaBuild(build_ext):
             output=Path(self.get_ext_fullpath(ext.name)).resolve(),
             files=build.sources(build.host(), bindings=True),
             # Not build_temp, which pip gives a new name each time: only what changed is compiled.
-            folder=Path(__file__).resolve().parent / "build" / "core",
+            folder=Path(self.get_finalized_command("build").build_base).resolve() / "core",
             compiler=os.environ.get("CXX", "g++"),
             flags=[*flags, *shlex.split(os.environ.get("CXXFLAGS", ""))],
             link_flags=["-shared", "-pthread", *shlex.split(os.environ.get("LDFLAGS", ""))],
