@@ -21,7 +21,9 @@ struct Panels {
     const float* data;
 
     size_t floats() const { return panel_rows(fan_in) * width; }
-    const float* panel(size_t group, size_t index) const { return data + (group * count + index) * floats(); }
+    const float* panel(size_t group, size_t index) const {
+        return data + (group * count + index) * floats();
+    }
     size_t end(size_t index) const { return std::min(pixels, (index + 1) * width); }
 };
 
@@ -39,14 +41,16 @@ size_t padded_floats(const ConvShape& s) {
     return s.channels * (s.height + 2 * size_t{s.padding}) * (s.width + 2 * size_t{s.padding});
 }
 
-// Copies of `n` images with their padding, zeros, written out; the images themselves where there is none.
+// Copies of `n` images with their padding, zeros, written out; the images themselves where there is
+// none.
 const float* pad_images(const float* x, size_t n, const ConvShape& s, Workspace& work) {
     if (s.padding == 0) return x;
     const size_t columns = s.width + 2 * size_t{s.padding};
     const size_t planes = n * s.channels, floats = padded_floats(s) / s.channels;
     float* copies = room(work.padded, planes * floats);
     work.threads.run([&](uint32_t part) {
-        const auto [begin, end] = share(static_cast<uint32_t>(planes), 1, part, work.threads.count());
+        const auto [begin, end] =
+            share(static_cast<uint32_t>(planes), 1, part, work.threads.count());
         for (size_t plane = begin; plane < end; ++plane) {
             const float* from = x + plane * s.height * s.width;
             float* to = copies + plane * floats;
@@ -63,7 +67,8 @@ const float* pad_images(const float* x, size_t n, const ConvShape& s, Workspace&
     return copies;
 }
 
-// Where the K positions of a row of weights lie, relative to the first pixel of a window's first channel.
+// Where the K positions of a row of weights lie, relative to the first pixel of a window's first
+// channel.
 std::vector<uint32_t> position_offsets(const ConvShape& s) {
     const size_t rows = s.height + 2 * size_t{s.padding}, columns = s.width + 2 * size_t{s.padding};
     std::vector<uint32_t> offsets;
@@ -71,7 +76,8 @@ std::vector<uint32_t> position_offsets(const ConvShape& s) {
     for (uint32_t row = 0; row < s.kernel_rows; ++row) {
         for (uint32_t column = 0; column < s.kernel_columns; ++column) {
             for (uint32_t channel = 0; channel < s.inputs(); ++channel) {
-                offsets.push_back(static_cast<uint32_t>(channel * rows * columns + row * columns + column));
+                offsets.push_back(
+                    static_cast<uint32_t>(channel * rows * columns + row * columns + column));
             }
         }
     }
@@ -84,7 +90,8 @@ void find_runs(const ConvShape& s, size_t begin, size_t end, std::vector<Run>& r
     const size_t pixels = s.out_pixels(), columns = s.out_columns();
     runs.clear();
     while (begin < end) {
-        const size_t image = begin / pixels, pixel = begin % pixels, row = pixel / columns, column = pixel % columns;
+        const size_t image = begin / pixels, pixel = begin % pixels, row = pixel / columns,
+                     column = pixel % columns;
         const size_t length = std::min(columns - column, end - begin);
         const size_t from = image * image_floats + (row * row_floats + column) * s.stride;
         runs.push_back({static_cast<uint32_t>(from), static_cast<uint32_t>(length)});
@@ -93,10 +100,12 @@ void find_runs(const ConvShape& s, size_t begin, size_t end, std::vector<Run>& r
 }
 
 Panels make_panels(const float* x, size_t n, const ConvShape& s, uint32_t width, Workspace& work) {
-    Panels panels{s.kernel_rows * s.kernel_columns * s.inputs(), 0, width, n * s.out_pixels(), 0, nullptr};
+    Panels panels{
+        s.kernel_rows * s.kernel_columns * s.inputs(), 0, width, n * s.out_pixels(), 0, nullptr};
     panels.blocks = static_cast<uint32_t>((panels.fan_in + kBlock - 1) / kBlock);
     panels.count = (panels.pixels + width - 1) / width;
-    if (padded_floats(s) * n >= uint64_t{1} << 32) throw std::length_error("an image of 2^32 numbers, padding included");
+    if (padded_floats(s) * n >= uint64_t{1} << 32)
+        throw std::length_error("an image of 2^32 numbers, padding included");
     float* data = room(work.panels, s.groups * panels.count * panels.floats() + 16);
     data += (64 - reinterpret_cast<uintptr_t>(data) % 64) % 64 / sizeof(float);
     panels.data = data;
@@ -105,7 +114,8 @@ Panels make_panels(const float* x, size_t n, const ConvShape& s, uint32_t width,
     const size_t group_floats = padded_floats(s) / s.groups;
     work.threads.run([&](uint32_t part) {
         std::vector<Run> runs;
-        const auto [begin, end] = share(static_cast<uint32_t>(panels.count), 1, part, work.threads.count());
+        const auto [begin, end] =
+            share(static_cast<uint32_t>(panels.count), 1, part, work.threads.count());
         for (size_t index = begin; index < end; ++index) {
             find_runs(s, index * width, panels.end(index), runs);
             for (size_t group = 0; group < s.groups; ++group) {
@@ -129,14 +139,15 @@ Panels make_panels(const float* x, size_t n, const ConvShape& s, uint32_t width,
 }
 
 // out [image][channel][pixel] of one row of sums over the pixels [begin, end) of all images.
-void store(const float* sums, size_t begin, size_t end, size_t row, size_t rows, size_t pixels, const Epilogue& e,
-           float* out, const Ops& ops) {
+void store(const float* sums, size_t begin, size_t end, size_t row, size_t rows, size_t pixels,
+           const Epilogue& e, float* out, const Ops& ops) {
     while (begin < end) {
         const size_t image = begin / pixels, pixel = begin % pixels;
         const size_t length = std::min(pixels - pixel, end - begin);
         float* to = out + (image * rows + row) * pixels + pixel;
         if (e.scale) {
-            ops.scale_shift(sums, length, e.scale[row], e.shift ? e.shift + row : nullptr, e.relu, to);
+            ops.scale_shift(sums, length, e.scale[row], e.shift ? e.shift + row : nullptr, e.relu,
+                            to);
         } else {
             std::memcpy(to, sums, sizeof(float) * length);
         }
@@ -166,21 +177,24 @@ void multiply(const ListRows& rows, uint32_t bundle, const Panels& panels, const
             lists = ops.accumulate_lists(lists, bundles, bundle, block, sums);
         }
         for (uint32_t row = 0; row < rows.count; ++row) {
-            store(sums + size_t{row} * panels.width, index * panels.width, panels.end(index), rows.first + row, d.out,
-                  d.pixels, d.epilogue, d.to, ops);
+            store(sums + size_t{row} * panels.width, index * panels.width, panels.end(index),
+                  rows.first + row, d.out, d.pixels, d.epilogue, d.to, ops);
         }
     }
 }
 
-// Rows of planes, divided among the threads: lists of some rows, then their products, until all are done.
-void multiply_planes(const PlaneRows& rows, uint32_t bundle, const Panels& panels, const Destination& d,
-                     Workspace& work) {
+// Rows of planes, divided among the threads: lists of some rows, then their products, until all are
+// done.
+void multiply_planes(const PlaneRows& rows, uint32_t bundle, const Panels& panels,
+                     const Destination& d, Workspace& work) {
     work.threads.run([&](uint32_t part) {
         ListMaker maker(panels.fan_in, bundle, work.ops);
         const auto [begin, end] = share(rows.count, bundle, part, work.threads.count());
         for (uint32_t row = begin; row < end;) {
-            const uint32_t group_end = ((rows.first + row) / d.group_rows + 1) * d.group_rows - rows.first;
-            const ListRows made = maker.make(rows.part(row, std::min(end, group_end)), 0, work.weights.lists[part]);
+            const uint32_t group_end =
+                ((rows.first + row) / d.group_rows + 1) * d.group_rows - rows.first;
+            const ListRows made =
+                maker.make(rows.part(row, std::min(end, group_end)), 0, work.weights.lists[part]);
             multiply(made, bundle, panels, d, work.sums[part], work.ops);
             row += made.count;
         }
@@ -196,13 +210,19 @@ uint32_t bundle_for(size_t pixels, const Ops& ops) {
     return pixels <= ops.float_lanes ? 4 : pixels <= 2 * size_t{ops.float_lanes} ? 2 : 1;
 }
 
-LayerWeights::LayerWeights(std::shared_ptr<const LayerCode> code, Keep keep, const ConvShape& shape, Workspace& work)
-    : code_(std::move(code)), out_(code_->fields().out), fan_in_(code_->fields().fan_in), shape_(shape) {
-    if (uint64_t{shape.kernel_rows} * shape.kernel_columns * shape.inputs() != fan_in_ || out_ % shape.groups != 0) {
+LayerWeights::LayerWeights(std::shared_ptr<const LayerCode> code, Keep keep, const ConvShape& shape,
+                           Workspace& work)
+    : code_(std::move(code)),
+      out_(code_->fields().out),
+      fan_in_(code_->fields().fan_in),
+      shape_(shape) {
+    if (uint64_t{shape.kernel_rows} * shape.kernel_columns * shape.inputs() != fan_in_ ||
+        out_ % shape.groups != 0) {
         throw std::invalid_argument("the layer's weights do not fit its shape");
     }
     if (keep == Keep::lists) {
-        lists_ = std::make_unique<ResidentLists>(*code_, out_ / shape.groups, bundle_for(shape.out_pixels(), work.ops),
+        lists_ = std::make_unique<ResidentLists>(*code_, out_ / shape.groups,
+                                                 bundle_for(shape.out_pixels(), work.ops),
                                                  work.weights, work.threads, work.ops);
         if (lists_->bytes() > size_t{out_} * fan_in_ / 4 + 8 * size_t{out_}) lists_.reset();
     }
@@ -220,21 +240,27 @@ double LayerWeights::scratch_bytes(const Ops& ops) const {
     const uint32_t width = panel_width(bundle_for(shape_.out_pixels(), ops), ops);
     const double panels = static_cast<double>((shape_.out_pixels() + width - 1) / width);
     const double rows = static_cast<double>(panel_rows(fan_in_));
-    return 4.0 * (shape_.groups * panels * rows * width + static_cast<double>(padded_floats(shape_)));
+    return 4.0 *
+           (shape_.groups * panels * rows * width + static_cast<double>(padded_floats(shape_)));
 }
 
-void LayerWeights::visit_planes(Workspace& work, const std::function<void(const PlaneRows&)>& use) const {
+void LayerWeights::visit_planes(Workspace& work,
+                                const std::function<void(const PlaneRows&)>& use) const {
     if (planes_) return planes_->visit(work.weights, use);
     stream_planes(*code_, work.weights, work.threads, work.ops, use);
 }
 
-void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, float* out, Workspace& work) const {
+void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, float* out,
+                          Workspace& work) const {
     const size_t image = size_t{shape_.channels} * shape_.height * shape_.width;
-    const size_t chunk = std::max<size_t>(1, static_cast<size_t>(kPanelBytes / scratch_bytes(work.ops)));
+    const size_t chunk =
+        std::max<size_t>(1, static_cast<size_t>(kPanelBytes / scratch_bytes(work.ops)));
     for (size_t first = 0; first < n; first += chunk) {
         const size_t images = std::min(chunk, n - first);
-        const uint32_t bundle = lists_ ? lists_->bundle() : bundle_for(images * shape_.out_pixels(), work.ops);
-        const Panels panels = make_panels(x + first * image, images, shape_, panel_width(bundle, work.ops), work);
+        const uint32_t bundle =
+            lists_ ? lists_->bundle() : bundle_for(images * shape_.out_pixels(), work.ops);
+        const Panels panels =
+            make_panels(x + first * image, images, shape_, panel_width(bundle, work.ops), work);
         const Destination to{out_, out_ / shape_.groups, shape_.out_pixels(), epilogue,
                              out + first * out_ * shape_.out_pixels()};
         if (lists_) {
@@ -244,12 +270,15 @@ void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, fl
                 }
             });
         } else {
-            visit_planes(work, [&](const PlaneRows& rows) { multiply_planes(rows, bundle, panels, to, work); });
+            visit_planes(work, [&](const PlaneRows& rows) {
+                multiply_planes(rows, bundle, panels, to, work);
+            });
         }
     }
 }
 
-void LayerWeights::linear(const float* x, size_t n, const Epilogue& e, float* out, Workspace& work) const {
+void LayerWeights::linear(const float* x, size_t n, const Epilogue& e, float* out,
+                          Workspace& work) const {
     const size_t columns = (size_t{fan_in_} + 15) / 16 * 16;
     if (columns != fan_in_) {  // the kernel reads whole vectors
         float* copies = room(work.padded, n * columns);
@@ -265,10 +294,12 @@ void LayerWeights::linear(const float* x, size_t n, const Epilogue& e, float* ou
             const PlaneRows rows = all.part(begin, end);
             for (size_t i = 0; i < n && rows.count; ++i) {
                 float* y = out + i * out_ + rows.first;
-                work.ops.linear(rows.kept, rows.sign, rows.row_words, rows.count, fan_in_, x + i * columns, y);
+                work.ops.linear(rows.kept, rows.sign, rows.row_words, rows.count, fan_in_,
+                                x + i * columns, y);
                 for (uint32_t row = 0; e.scale && row < rows.count; ++row) {
                     const uint32_t o = rows.first + row;
-                    work.ops.scale_shift(y + row, 1, e.scale[o], e.shift ? e.shift + o : nullptr, e.relu, y + row);
+                    work.ops.scale_shift(y + row, 1, e.scale[o], e.shift ? e.shift + o : nullptr,
+                                         e.relu, y + row);
                 }
             }
         });

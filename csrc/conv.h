@@ -8,7 +8,8 @@
 
 namespace slt {
 
-// y = sum * scale + shift per output channel, then max(., 0) where relu. scale null: y = sum; shift null: none added.
+// y = sum * scale + shift per output channel, then max(., 0) where relu. scale null: y = sum; shift
+// null: none added.
 struct Epilogue {
     const float* scale = nullptr;
     const float* shift = nullptr;
@@ -33,8 +34,8 @@ struct Workspace {
     Threads threads;
     WeightScratch weights;
     const Ops& ops;
-    std::vector<float> panels, padded;           // of activations
-    std::vector<std::vector<float>> sums;        // one per thread
+    std::vector<float> panels, padded;     // of activations
+    std::vector<std::vector<float>> sums;  // one per thread
 };
 
 // The largest panel scratch of more than one image, in bytes.
@@ -45,22 +46,26 @@ class LayerWeights {
   public:
     enum class Keep { none, planes, lists };
 
-    // Lists become planes where they would take more than 2 bits per weight and 8 bytes per row. A resident layer
-    // lets go of the coded weights.
-    LayerWeights(std::shared_ptr<const LayerCode> code, Keep keep, const ConvShape& shape, Workspace& work);
+    // Lists become planes where they would take more than 2 bits per weight and 8 bytes per row. A
+    // resident layer lets go of the coded weights.
+    LayerWeights(std::shared_ptr<const LayerCode> code, Keep keep, const ConvShape& shape,
+                 Workspace& work);
 
     const ConvShape& shape() const { return shape_; }
     uint32_t out() const { return out_; }
     uint32_t fan_in() const { return fan_in_; }
     const char* kept_name() const { return lists_ ? "lists" : planes_ ? "planes" : "none"; }
     size_t resident_bytes() const;
-    // Bytes of panels and of the padded image that conv2d wants for one image; a double, which cannot overflow.
+    // Bytes of panels and of the padded image that conv2d wants for one image; a double, which
+    // cannot overflow.
     double scratch_bytes(const Ops& ops) const;
 
     // x [n, channels, height, width] to out [n, out, rows, columns].
-    void conv2d(const float* x, size_t n, const Epilogue& epilogue, float* out, Workspace& work) const;
+    void conv2d(const float* x, size_t n, const Epilogue& epilogue, float* out,
+                Workspace& work) const;
     // x [n, K] to out [n, out].
-    void linear(const float* x, size_t n, const Epilogue& epilogue, float* out, Workspace& work) const;
+    void linear(const float* x, size_t n, const Epilogue& epilogue, float* out,
+                Workspace& work) const;
 
   private:
     void visit_planes(Workspace& work, const std::function<void(const PlaneRows&)>& use) const;
@@ -81,8 +86,10 @@ struct PoolShape {
     uint32_t out_columns() const { return (width + 2 * padding - kernel) / stride + 1; }
 };
 // planes = images * channels
-void max_pool2d(const float* x, size_t planes, const PoolShape& shape, float* out, Threads& threads);
-void avg_pool2d(const float* x, size_t planes, const PoolShape& shape, float* out, Threads& threads);
+void max_pool2d(const float* x, size_t planes, const PoolShape& shape, float* out,
+                Threads& threads);
+void avg_pool2d(const float* x, size_t planes, const PoolShape& shape, float* out,
+                Threads& threads);
 void global_avg_pool2d(const float* x, size_t planes, size_t pixels, float* out);
 
 }  // namespace slt

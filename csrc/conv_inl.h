@@ -1,14 +1,16 @@
-// Convolution by additions: offset lists from bit planes, and sums of panel rows. Included like random_inl.h, after
-// kBytes. Vectors run over output pixels only, so each pixel's additions have the order of docs/numerics.md.
+// Convolution by additions: offset lists from bit planes, and sums of panel rows. Included like
+// random_inl.h, after kBytes. Vectors run over output pixels only, so each pixel's additions have
+// the order of docs/numerics.md.
 //
-// A *panel* holds what the pixels of one or more vectors read, rows of `width` floats, width = vectors * float_lanes. A
-// whole block of 128 positions is 130 rows: positions 0 to 63, a row of zeros, positions 64 to 127, a row of zeros.
-// A shorter block, the last one, has a row per position and then the row of zeros.
+// A *panel* holds what the pixels of one or more vectors read, rows of `width` floats, width =
+// vectors * float_lanes. A whole block of 128 positions is 130 rows: positions 0 to 63, a row of
+// zeros, positions 64 to 127, a row of zeros. A shorter block, the last one, has a row per position
+// and then the row of zeros.
 //
-// The *offset list* of a bundle of R rows in a block is a byte n and n steps of 2 R bytes: for each row the panel row of
-// the next kept positive position, then that of the next kept negative one. Exhausted lists go on with a row of zeros:
-// a sum that starts from +0 is never -0, so adding +0 changes nothing, and all 2 R sums, which do not depend on each
-// other, share one loop.
+// The *offset list* of a bundle of R rows in a block is a byte n and n steps of 2 R bytes: for each
+// row the panel row of the next kept positive position, then that of the next kept negative one.
+// Exhausted lists go on with a row of zeros: a sum that starts from +0 is never -0, so adding +0
+// changes nothing, and all 2 R sums, which do not depend on each other, share one loop.
 
 typedef float f32v __attribute__((vector_size(kBytes)));
 constexpr uint32_t kFloats = kBytes / 4;
@@ -27,14 +29,17 @@ inline uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }
 uint32_t list_steps(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows) {
     uint32_t most = 0;
     for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words) {
-        const uint32_t all = uint32_t(__builtin_popcountll(kept[0]) + __builtin_popcountll(kept[1]));
-        const uint32_t minus = uint32_t(__builtin_popcountll(sign[0]) + __builtin_popcountll(sign[1]));
+        const uint32_t all =
+            uint32_t(__builtin_popcountll(kept[0]) + __builtin_popcountll(kept[1]));
+        const uint32_t minus =
+            uint32_t(__builtin_popcountll(sign[0]) + __builtin_popcountll(sign[1]));
         most = larger(most, larger(minus, all - minus));
     }
     return most;
 }
 
-// The word's number of trailing zeros, 64 for 0: one instruction or two, where a compiler left to itself would branch.
+// The word's number of trailing zeros, 64 for 0: one instruction or two, where a compiler left to
+// itself would branch.
 inline uint32_t trailing_zeros(uint64_t bits) {
 #if defined(__x86_64__)
     return uint32_t(_tzcnt_u64(bits));
@@ -46,8 +51,9 @@ inline uint32_t trailing_zeros(uint64_t bits) {
 #endif
 }
 
-// Panel rows of the set bits of half a block, which begins at row `first`, into bytes `stride` apart. The first kAhead
-// bytes are written without a branch: those behind the last bit name row first + 64, one of zeros.
+// Panel rows of the set bits of half a block, which begins at row `first`, into bytes `stride`
+// apart. The first kAhead bytes are written without a branch: those behind the last bit name row
+// first + 64, one of zeros.
 inline uint8_t* list_word(uint64_t bits, uint32_t first, uint8_t* out, size_t stride) {
     constexpr uint32_t kAhead = 6;
     uint8_t* end = out + size_t(__builtin_popcountll(bits)) * stride;
@@ -67,8 +73,8 @@ inline void fill_bytes(uint8_t* out, size_t size, uint8_t value) {
 }
 
 template <size_t kStride>
-inline void list_whole(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t steps,
-                       uint8_t* out) {
+inline void list_whole(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+                       uint32_t steps, uint8_t* out) {
     fill_bytes(out, steps * kStride, 64);
     for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words, out += 2) {
         uint8_t* plus = list_word(kept[0] & ~sign[0], 0, out, kStride);
@@ -78,8 +84,8 @@ inline void list_whole(const uint64_t* kept, const uint64_t* sign, size_t row_wo
     }
 }
 
-inline void list_short(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t bundle,
-                       uint32_t positions, uint32_t steps, uint8_t* out) {
+inline void list_short(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+                       uint32_t bundle, uint32_t positions, uint32_t steps, uint8_t* out) {
     const size_t stride = 2 * size_t(bundle);
     fill_bytes(out, steps * stride, uint8_t(positions));
     for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words, out += 2) {
@@ -94,10 +100,10 @@ inline void list_short(const uint64_t* kept, const uint64_t* sign, size_t row_wo
     }
 }
 
-// Writes the list (without the byte n) of `rows` rows as a bundle of `bundle`, in a block of `positions`. May write
-// up to kListPadding bytes behind the list.
-void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t bundle,
-                 uint32_t positions, uint32_t steps, uint8_t* out) {
+// Writes the list (without the byte n) of `rows` rows as a bundle of `bundle`, in a block of
+// `positions`. May write up to kListPadding bytes behind the list.
+void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+                 uint32_t bundle, uint32_t positions, uint32_t steps, uint8_t* out) {
     if (positions < 128) {
         list_short(kept, sign, row_words, rows, bundle, positions, steps, out);
     } else if (bundle == 1) {
@@ -109,8 +115,8 @@ void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, u
     }
 }
 
-// One block of `bundles` bundles of kRows rows: acc [bundles * kRows][width] += plus sums - minus sums.
-// Returns the end of the lists.
+// One block of `bundles` bundles of kRows rows: acc [bundles * kRows][width] += plus sums - minus
+// sums. Returns the end of the lists.
 template <uint32_t kRows, uint32_t kVectors>
 const uint8_t* accumulate(const uint8_t* list, uint32_t bundles, const float* block, float* acc) {
     constexpr uint32_t kWidth = kVectors * kFloats;
@@ -140,8 +146,8 @@ const uint8_t* accumulate(const uint8_t* list, uint32_t bundles, const float* bl
     return list;
 }
 
-const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t bundle, const float* block,
-                                float* acc) {
+const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t bundle,
+                                const float* block, float* acc) {
     if (bundle == 1) return accumulate<1, 4>(list, bundles, block, acc);
     if (bundle == 2) return accumulate<2, 2>(list, bundles, block, acc);
     return accumulate<4, 1>(list, bundles, block, acc);
@@ -149,13 +155,14 @@ const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t 
 
 template <uint32_t kCount>
 inline void copy_runs(const float* from, const Run* runs, uint32_t count, float* to) {
-    for (; count; --count, ++runs, to += kCount) __builtin_memcpy(to, from + runs->from, 4 * kCount);
+    for (; count; --count, ++runs, to += kCount)
+        __builtin_memcpy(to, from + runs->from, 4 * kCount);
 }
 
-// Fills `rows` panel rows of `width` floats: row i takes, for each run in order, `length` pixels `stride` apart from
-// image + offsets[i] + run.from; what the runs leave of the row is zeroed.
-void gather_rows(const float* image, const uint32_t* offsets, uint32_t rows, const Run* runs, uint32_t count,
-                 uint32_t stride, uint32_t width, float* to) {
+// Fills `rows` panel rows of `width` floats: row i takes, for each run in order, `length` pixels
+// `stride` apart from image + offsets[i] + run.from; what the runs leave of the row is zeroed.
+void gather_rows(const float* image, const uint32_t* offsets, uint32_t rows, const Run* runs,
+                 uint32_t count, uint32_t stride, uint32_t width, float* to) {
     uint32_t same = runs[0].length;
     uint32_t filled = 0;
     for (uint32_t i = 0; i < count; ++i) {
@@ -185,7 +192,8 @@ void gather_rows(const float* image, const uint32_t* offsets, uint32_t rows, con
 }
 
 // out = x * scale + shift (two roundings; no shift: null), then max(., 0) where relu.
-void scale_shift(const float* x, size_t count, float scale, const float* shift, bool relu, float* out) {
+void scale_shift(const float* x, size_t count, float scale, const float* shift, bool relu,
+                 float* out) {
     for (size_t i = 0; i < count; ++i) {
         float y = x[i] * scale;
         if (shift) y = y + *shift;

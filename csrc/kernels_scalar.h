@@ -1,5 +1,5 @@
-// The slow twin of conv_inl.h and linear_inl.h: the same functions as plain loops, written without a look at them.
-// Included by ops_scalar.cpp. Panels are as wide as with 4 floats a vector.
+// The slow twin of conv_inl.h and linear_inl.h: the same functions as plain loops, written without
+// a look at them. Included by ops_scalar.cpp. Panels are as wide as with 4 floats a vector.
 
 constexpr uint32_t kFloats = 4;
 
@@ -16,31 +16,35 @@ uint32_t list_steps(const uint64_t* kept, const uint64_t* sign, size_t row_words
     return most;
 }
 
-void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t bundle,
-                 uint32_t positions, uint32_t steps, uint8_t* out) {
+void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+                 uint32_t bundle, uint32_t positions, uint32_t steps, uint8_t* out) {
     const bool whole = positions == 128;
-    for (size_t i = 0; i < size_t(steps) * 2 * bundle; ++i) out[i] = uint8_t(whole ? 64 : positions);
+    for (size_t i = 0; i < size_t(steps) * 2 * bundle; ++i)
+        out[i] = uint8_t(whole ? 64 : positions);
     for (uint32_t r = 0; r < rows; ++r) {
         size_t count[2] = {0, 0};
         for (uint32_t j = 0; j < positions; ++j) {
             const size_t word = r * row_words + j / 64;
             if (!(kept[word] >> (j % 64) & 1)) continue;
             const uint32_t minus = sign[word] >> (j % 64) & 1;
-            out[count[minus]++ * 2 * bundle + 2 * r + minus] = uint8_t(whole && j >= 64 ? j + 1 : j);
+            out[count[minus]++ * 2 * bundle + 2 * r + minus] =
+                uint8_t(whole && j >= 64 ? j + 1 : j);
         }
     }
 }
 
-const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t bundle, const float* block,
-                                float* acc) {
+const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t bundle,
+                                const float* block, float* acc) {
     const size_t width = 4 / bundle * kFloats;
     for (uint32_t b = 0; b < bundles; ++b) {
         const uint32_t steps = *list++;
         for (uint32_t r = 0; r < bundle; ++r, acc += width) {
             for (size_t j = 0; j < width; ++j) {
                 float plus = 0, minus = 0;
-                for (size_t i = 0; i < steps; ++i) plus += block[list[i * 2 * bundle + 2 * r] * width + j];
-                for (size_t i = 0; i < steps; ++i) minus += block[list[i * 2 * bundle + 2 * r + 1] * width + j];
+                for (size_t i = 0; i < steps; ++i)
+                    plus += block[list[i * 2 * bundle + 2 * r] * width + j];
+                for (size_t i = 0; i < steps; ++i)
+                    minus += block[list[i * 2 * bundle + 2 * r + 1] * width + j];
                 acc[j] += plus - minus;
             }
         }
@@ -49,8 +53,8 @@ const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t 
     return list;
 }
 
-void gather_rows(const float* image, const uint32_t* offsets, uint32_t rows, const Run* runs, uint32_t count,
-                 uint32_t stride, uint32_t width, float* to) {
+void gather_rows(const float* image, const uint32_t* offsets, uint32_t rows, const Run* runs,
+                 uint32_t count, uint32_t stride, uint32_t width, float* to) {
     for (uint32_t row = 0; row < rows; ++row, to += width) {
         uint32_t at = 0;
         for (uint32_t i = 0; i < count; ++i) {
@@ -62,7 +66,8 @@ void gather_rows(const float* image, const uint32_t* offsets, uint32_t rows, con
     }
 }
 
-void scale_shift(const float* x, size_t count, float scale, const float* shift, bool relu, float* out) {
+void scale_shift(const float* x, size_t count, float scale, const float* shift, bool relu,
+                 float* out) {
     for (size_t i = 0; i < count; ++i) {
         const float product = x[i] * scale;
         const float y = shift ? product + *shift : product;
@@ -81,8 +86,8 @@ void relu_floats(const float* x, size_t count, float* out) {
     for (size_t i = 0; i < count; ++i) out[i] = x[i] > 0 ? x[i] : 0.0f;
 }
 
-void linear(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows, uint32_t columns,
-            const float* x, float* sums) {
+void linear(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+            uint32_t columns, const float* x, float* sums) {
     for (uint32_t r = 0; r < rows; ++r) {
         float lane[16] = {};
         for (uint32_t k = 0; k < columns; ++k) {

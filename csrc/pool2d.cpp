@@ -14,15 +14,16 @@ struct Columns {
 Columns inside(uint32_t k, const PoolShape& s) {
     const size_t out = s.out_columns();
     const size_t first = k >= s.padding ? 0 : (size_t{s.padding} - k + s.stride - 1) / s.stride;
-    const size_t reach = size_t{s.width} + s.padding;  // inputs are at column * stride + k - padding < width
+    const size_t reach =
+        size_t{s.width} + s.padding;  // inputs are at column * stride + k - padding < width
     const size_t last = reach <= k ? 0 : (reach - k - 1) / s.stride + 1;
     return {std::min(first, out), std::max(std::min(first, out), std::min(last, out))};
 }
 
 // Goes over the windows row by row, column by column; a whole output row takes each step at once.
 template <class Combine>
-void pool(const float* x, size_t planes, const PoolShape& s, float start, float* out, Threads& threads,
-          Combine combine) {
+void pool(const float* x, size_t planes, const PoolShape& s, float start, float* out,
+          Threads& threads, Combine combine) {
     const size_t columns = s.out_columns();
     threads.run([&](uint32_t part) {
         const auto [begin, end] = share(static_cast<uint32_t>(planes), 1, part, threads.count());
@@ -49,12 +50,14 @@ void pool(const float* x, size_t planes, const PoolShape& s, float start, float*
 
 }  // namespace
 
-void max_pool2d(const float* x, size_t planes, const PoolShape& shape, float* out, Threads& threads) {
+void max_pool2d(const float* x, size_t planes, const PoolShape& shape, float* out,
+                Threads& threads) {
     pool(x, planes, shape, -std::numeric_limits<float>::infinity(), out, threads,
          [](float most, float value) { return value > most ? value : most; });
 }
 
-void avg_pool2d(const float* x, size_t planes, const PoolShape& shape, float* out, Threads& threads) {
+void avg_pool2d(const float* x, size_t planes, const PoolShape& shape, float* out,
+                Threads& threads) {
     pool(x, planes, shape, 0.0f, out, threads, [](float sum, float value) { return sum + value; });
     const float area = static_cast<float>(shape.kernel * shape.kernel);
     const size_t count = planes * shape.out_rows() * shape.out_columns();

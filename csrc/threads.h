@@ -15,8 +15,8 @@ class Threads {
     Threads& operator=(const Threads&) = delete;
 
     uint32_t count() const { return count_; }
-    // Runs work(0) ... work(count() - 1), one per thread, and returns when all are done. The first exception is
-    // thrown here. One call at a time.
+    // Runs work(0) ... work(count() - 1), one per thread, and returns when all are done. The first
+    // exception is thrown here. One call at a time.
     void run(const std::function<void(uint32_t)>& work);
 
   private:

@@ -6,14 +6,16 @@
 namespace slt {
 
 WeightScratch::WeightScratch(const WeightMemoryPtr& memory, uint32_t threads)
-    : mask(Counted<uint32_t>(memory)), kept(Counted<uint64_t>(memory)), sign(Counted<uint64_t>(memory)),
+    : mask(Counted<uint32_t>(memory)),
+      kept(Counted<uint64_t>(memory)),
+      sign(Counted<uint64_t>(memory)),
       lists(threads, WeightVector<uint8_t>(Counted<uint8_t>(memory))) {}
 
 namespace {
 
 // Planes of `count` rows from `first` on, all of one tile, into scratch.
-PlaneRows regenerate(const LayerCode& code, uint32_t tile, uint32_t first, uint32_t count, WeightScratch& scratch,
-                     Threads& threads, const Ops& ops) {
+PlaneRows regenerate(const LayerCode& code, uint32_t tile, uint32_t first, uint32_t count,
+                     WeightScratch& scratch, Threads& threads, const Ops& ops) {
     const size_t words = code.row_words();
     uint64_t* kept = WeightScratch::room(scratch.kept, count * words);
     uint64_t* sign = WeightScratch::room(scratch.sign, count * words);
@@ -43,8 +45,8 @@ PlaneRows regenerate(const LayerCode& code, uint32_t tile, uint32_t first, uint3
     threads.run([&](uint32_t part) {
         const auto [begin, end] = share(count, 1, part, threads.count());
         if (begin == end) return;
-        code.finish_rows(first + begin, end - begin, mask, starts ? starts + begin : nullptr, kept + begin * words,
-                         sign + begin * words, ops);
+        code.finish_rows(first + begin, end - begin, mask, starts ? starts + begin : nullptr,
+                         kept + begin * words, sign + begin * words, ops);
     });
     return {first, count, words, kept, sign};
 }
@@ -59,7 +61,8 @@ void stream_planes(const LayerCode& code, WeightScratch& scratch, Threads& threa
                    const std::function<void(const PlaneRows&)>& use) {
     for (uint32_t index = 0; index < code.tiles(); ++index) {
         const Tile& tile = code.tile(index);
-        const uint32_t step = code.has_mask() ? tile.rows : std::min(tile.rows, rows_at_once(code.row_words()));
+        const uint32_t step =
+            code.has_mask() ? tile.rows : std::min(tile.rows, rows_at_once(code.row_words()));
         for (uint32_t row = 0; row < tile.rows; row += step) {
             const uint32_t count = std::min(step, tile.rows - row);
             use(regenerate(code, index, tile.first_row + row, count, scratch, threads, ops));
@@ -67,8 +70,11 @@ void stream_planes(const LayerCode& code, WeightScratch& scratch, Threads& threa
     }
 }
 
-ResidentPlanes::ResidentPlanes(const LayerCode& code, WeightScratch& scratch, Threads& threads, const Ops& ops)
-    : out_(code.fields().out), fan_in_(code.fields().fan_in), rows_(Counted<uint8_t>(code.memory())) {
+ResidentPlanes::ResidentPlanes(const LayerCode& code, WeightScratch& scratch, Threads& threads,
+                               const Ops& ops)
+    : out_(code.fields().out),
+      fan_in_(code.fields().fan_in),
+      rows_(Counted<uint8_t>(code.memory())) {
     const size_t bytes = (size_t{fan_in_} + 7) / 8;
     rows_.resize(2 * bytes * out_);
     stream_planes(code, scratch, threads, ops, [&](const PlaneRows& rows) {
@@ -80,7 +86,8 @@ ResidentPlanes::ResidentPlanes(const LayerCode& code, WeightScratch& scratch, Th
     });
 }
 
-void ResidentPlanes::visit(WeightScratch& scratch, const std::function<void(const PlaneRows&)>& use) const {
+void ResidentPlanes::visit(WeightScratch& scratch,
+                           const std::function<void(const PlaneRows&)>& use) const {
     const size_t bytes = (size_t{fan_in_} + 7) / 8, words = (size_t{fan_in_} + 127) / 128 * 2;
     const uint32_t step = std::min(out_, rows_at_once(words));
     uint64_t* kept = WeightScratch::room(scratch.kept, step * words);
@@ -125,21 +132,22 @@ ListRows ListMaker::make(const PlaneRows& rows, uint32_t begin, WeightVector<uin
         for (uint32_t row = begin; row < end; row += bundle_, at += blocks_) {
             const auto [kept, sign] = bundle_at(row, block);
             *out++ = steps_[at];
-            ops_.list_bundle(kept, sign, rows.row_words, std::min(bundle_, end - row), bundle_, positions, steps_[at],
-                             out);
+            ops_.list_bundle(kept, sign, rows.row_words, std::min(bundle_, end - row), bundle_,
+                             positions, steps_[at], out);
             out += size_t{2} * bundle_ * steps_[at];
         }
     }
     return {rows.first + begin, end - begin, lists};
 }
 
-ResidentLists::ResidentLists(const LayerCode& code, uint32_t group_rows, uint32_t bundle, WeightScratch& scratch,
-                             Threads& threads, const Ops& ops)
+ResidentLists::ResidentLists(const LayerCode& code, uint32_t group_rows, uint32_t bundle,
+                             WeightScratch& scratch, Threads& threads, const Ops& ops)
     : bundle_(bundle) {
     ListMaker maker(code.fields().fan_in, bundle, ops);
     stream_planes(code, scratch, threads, ops, [&](const PlaneRows& rows) {
         for (uint32_t row = 0; row < rows.count;) {
-            const uint32_t group_end = ((rows.first + row) / group_rows + 1) * group_rows - rows.first;
+            const uint32_t group_end =
+                ((rows.first + row) / group_rows + 1) * group_rows - rows.first;
             const PlaneRows part = rows.part(row, std::min(rows.count, group_end));
             const ListRows made = maker.make(part, 0, scratch.lists[0]);
             groups_.push_back({made.first, made.count,

@@ -1,5 +1,5 @@
-// What the kernels of one layer read its weights from: regenerated row group by row group at every use (stream), or
-// kept in the form that the kernel reads (resident).
+// What the kernels of one layer read its weights from: regenerated row group by row group at every
+// use (stream), or kept in the form that the kernel reads (resident).
 #pragma once
 
 #include <functional>
@@ -11,7 +11,8 @@
 
 namespace slt {
 
-// Rows of bit planes: row first + i at kept + i * row_words, sign likewise (docs/format.md, section 2; padding 0).
+// Rows of bit planes: row first + i at kept + i * row_words, sign likewise (docs/format.md, section
+// 2; padding 0).
 struct PlaneRows {
     uint32_t first, count;
     size_t row_words;
@@ -19,7 +20,8 @@ struct PlaneRows {
     const uint64_t* sign;
 
     PlaneRows part(uint32_t begin, uint32_t end) const {
-        return {first + begin, end - begin, row_words, kept + begin * row_words, sign + begin * row_words};
+        return {first + begin, end - begin, row_words, kept + begin * row_words,
+                sign + begin * row_words};
     }
 };
 
@@ -31,7 +33,8 @@ class WeightScratch {
     template <class T>
     static T* room(WeightVector<T>& buffer, size_t size) {
         if (buffer.size() < size) {
-            WeightVector<T>(buffer.get_allocator()).swap(buffer);  // free first: old and new never exist together
+            WeightVector<T>(buffer.get_allocator())
+                .swap(buffer);  // free first: old and new never exist together
             buffer.resize(size);
         }
         return buffer.data();
@@ -44,13 +47,14 @@ class WeightScratch {
     std::vector<uint64_t> starts;
 };
 
-// Stream: calls use(rows) for consecutive groups of rows, whose planes live in scratch until it returns: one tile
-// of the file, or where the layer has no index at most kGroupPositions positions.
+// Stream: calls use(rows) for consecutive groups of rows, whose planes live in scratch until it
+// returns: one tile of the file, or where the layer has no index at most kGroupPositions positions.
 void stream_planes(const LayerCode& code, WeightScratch& scratch, Threads& threads, const Ops& ops,
                    const std::function<void(const PlaneRows&)>& use);
 constexpr uint32_t kGroupPositions = 1u << 20;
 
-// Resident planes: rows of ceil(K / 8) bytes each, kept then sign: at most 2 bits per weight and 14 bits a row.
+// Resident planes: rows of ceil(K / 8) bytes each, kept then sign: at most 2 bits per weight and 14
+// bits a row.
 class ResidentPlanes {
   public:
     ResidentPlanes(const LayerCode& code, WeightScratch& scratch, Threads& threads, const Ops& ops);
@@ -63,8 +67,8 @@ class ResidentPlanes {
     WeightVector<uint8_t> rows_;
 };
 
-// The offset lists (conv_inl.h) of `count` rows from `first` on, block after block, bundle after bundle. Where count is
-// no multiple of the bundle, the last bundle's other rows are empty.
+// The offset lists (conv_inl.h) of `count` rows from `first` on, block after block, bundle after
+// bundle. Where count is no multiple of the bundle, the last bundle's other rows are empty.
 struct ListRows {
     uint32_t first, count;
     const uint8_t* lists;
@@ -75,8 +79,8 @@ class ListMaker {
   public:
     ListMaker(uint32_t fan_in, uint32_t bundle, const Ops& ops)
         : fan_in_(fan_in), blocks_((fan_in + 127) / 128), bundle_(bundle), ops_(ops) {}
-    // The lists of rows `begin`, ...: at most kListRows, and no more than one bundle beyond kListBytes. They lie in
-    // buffer, `bytes()` of them.
+    // The lists of rows `begin`, ...: at most kListRows, and no more than one bundle beyond
+    // kListBytes. They lie in buffer, `bytes()` of them.
     ListRows make(const PlaneRows& rows, uint32_t begin, WeightVector<uint8_t>& buffer);
     size_t bytes() const { return bytes_; }
 
@@ -92,8 +96,8 @@ constexpr size_t kListBytes = 1u << 17;
 // Resident lists, in groups that do not cross a convolution group of `group_rows` rows.
 class ResidentLists {
   public:
-    ResidentLists(const LayerCode& code, uint32_t group_rows, uint32_t bundle, WeightScratch& scratch,
-                  Threads& threads, const Ops& ops);
+    ResidentLists(const LayerCode& code, uint32_t group_rows, uint32_t bundle,
+                  WeightScratch& scratch, Threads& threads, const Ops& ops);
     uint32_t bundle() const { return bundle_; }
     size_t groups() const { return groups_.size(); }
     ListRows group(size_t index) const {

@@ -1,5 +1,5 @@
-// The runtime's kernels on every ISA, in every form of the weights and with several threads, against sums that follow
-// docs/numerics.md weight by weight.
+// The runtime's kernels on every ISA, in every form of the weights and with several threads,
+// against sums that follow docs/numerics.md weight by weight.
 #include <algorithm>
 #include <limits>
 #include <memory>
@@ -13,7 +13,8 @@ namespace {
 
 std::vector<float> random_floats(Cases& cases, size_t count) {
     std::vector<float> values(count);
-    for (float& value : values) value = static_cast<float>(static_cast<int64_t>(cases.next())) * 0x1p-62f;
+    for (float& value : values)
+        value = static_cast<float>(static_cast<int64_t>(cases.next())) * 0x1p-62f;
     return values;
 }
 
@@ -45,14 +46,17 @@ struct Matrix {
     std::vector<uint64_t> kept, sign;
 };
 
-float pixel(const float* image, const slt::ConvShape& s, uint32_t channel, int64_t row, int64_t column) {
+float pixel(const float* image, const slt::ConvShape& s, uint32_t channel, int64_t row,
+            int64_t column) {
     if (row < 0 || column < 0 || row >= s.height || column >= s.width) return 0;
-    return image[(size_t{channel} * s.height + static_cast<size_t>(row)) * s.width + static_cast<size_t>(column)];
+    return image[(size_t{channel} * s.height + static_cast<size_t>(row)) * s.width +
+                 static_cast<size_t>(column)];
 }
 
-float conv_sum(const Matrix& m, const float* image, const slt::ConvShape& s, uint32_t out, uint32_t o, uint32_t row,
-               uint32_t column) {
-    const uint32_t fan_in = s.kernel_rows * s.kernel_columns * s.inputs(), group = o / (out / s.groups);
+float conv_sum(const Matrix& m, const float* image, const slt::ConvShape& s, uint32_t out,
+               uint32_t o, uint32_t row, uint32_t column) {
+    const uint32_t fan_in = s.kernel_rows * s.kernel_columns * s.inputs(),
+                   group = o / (out / s.groups);
     float acc = 0;
     for (uint32_t block = 0; block < fan_in; block += 128) {
         float plus = 0, minus = 0;
@@ -82,8 +86,8 @@ slt::ConvShape random_shape(Cases& cases) {
     return s;
 }
 
-const slt::LayerWeights::Keep kForms[] = {slt::LayerWeights::Keep::none, slt::LayerWeights::Keep::planes,
-                                          slt::LayerWeights::Keep::lists};
+const slt::LayerWeights::Keep kForms[] = {
+    slt::LayerWeights::Keep::none, slt::LayerWeights::Keep::planes, slt::LayerWeights::Keep::lists};
 
 void one_convolution(Cases& cases) {
     const slt::ConvShape s = random_shape(cases);
@@ -91,14 +95,14 @@ void one_convolution(Cases& cases) {
     const auto code = random_layer(cases, out, s.kernel_rows * s.kernel_columns * s.inputs());
     const Matrix matrix(*code);
     const size_t n = cases.between(1, 3), floats = size_t{s.channels} * s.height * s.width;
-    const std::vector<float> x = random_floats(cases, n * floats), scale = random_floats(cases, out),
-                             shift = random_floats(cases, out);
+    const std::vector<float> x = random_floats(cases, n * floats),
+                             scale = random_floats(cases, out), shift = random_floats(cases, out);
     std::vector<float> expected, actual(n * out * s.out_pixels());
     for (size_t i = 0; i < n; ++i) {
         for (uint32_t o = 0; o < out; ++o) {
             for (uint32_t p = 0; p < s.out_pixels(); ++p) {
-                const float sum =
-                    conv_sum(matrix, x.data() + i * floats, s, out, o, p / s.out_columns(), p % s.out_columns());
+                const float sum = conv_sum(matrix, x.data() + i * floats, s, out, o,
+                                           p / s.out_columns(), p % s.out_columns());
                 const float y = sum * scale[o] + shift[o];
                 expected.push_back(y > 0 ? y : 0);
             }
@@ -110,13 +114,15 @@ void one_convolution(Cases& cases) {
             const slt::LayerWeights layer(code, form, s, work);
             actual.assign(actual.size(), std::numeric_limits<float>::quiet_NaN());
             layer.conv2d(x.data(), n, {scale.data(), shift.data(), true}, actual.data(), work);
-            check(actual == expected, std::string("conv2d, ") + ops->name + ", keeps " + layer.kept_name());
+            check(actual == expected,
+                  std::string("conv2d, ") + ops->name + ", keeps " + layer.kept_name());
         }
     }
 }
 
 void one_linear(Cases& cases) {
-    const auto out = static_cast<uint32_t>(cases.between(1, 40)), fan_in = static_cast<uint32_t>(cases.between(1, 400));
+    const auto out = static_cast<uint32_t>(cases.between(1, 40)),
+               fan_in = static_cast<uint32_t>(cases.between(1, 400));
     const auto code = random_layer(cases, out, fan_in);
     const Matrix matrix(*code);
     const size_t n = cases.between(1, 3);
@@ -127,7 +133,8 @@ void one_linear(Cases& cases) {
             float lane[16] = {};
             for (uint32_t k = 0; k < fan_in; ++k) {
                 const int weight = matrix.weight(o, k);
-                if (weight != 0) lane[k % 16] += weight > 0 ? x[i * fan_in + k] : -x[i * fan_in + k];
+                if (weight != 0)
+                    lane[k % 16] += weight > 0 ? x[i * fan_in + k] : -x[i * fan_in + k];
             }
             for (size_t half : {8, 4, 2, 1}) {
                 for (size_t j = 0; j < half; ++j) lane[j] += lane[j + half];
@@ -142,13 +149,19 @@ void one_linear(Cases& cases) {
             shape.channels = fan_in;
             const slt::LayerWeights layer(code, form, shape, work);
             layer.linear(x.data(), n, {}, actual.data(), work);
-            check(actual == expected, std::string("linear, ") + ops->name + ", keeps " + layer.kept_name());
+            check(actual == expected,
+                  std::string("linear, ") + ops->name + ", keeps " + layer.kept_name());
         }
     }
 }
 
 void one_pool(Cases& cases) {
-    slt::PoolShape s{2, 0, 0, static_cast<uint32_t>(cases.between(1, 5)), static_cast<uint32_t>(cases.between(1, 6)), 0};
+    slt::PoolShape s{2,
+                     0,
+                     0,
+                     static_cast<uint32_t>(cases.between(1, 5)),
+                     static_cast<uint32_t>(cases.between(1, 6)),
+                     0};
     s.padding = static_cast<uint32_t>(cases.between(0, s.kernel / 2));
     s.height = static_cast<uint32_t>(cases.between(s.kernel, 11));
     s.width = static_cast<uint32_t>(cases.between(s.kernel, 11));
@@ -160,17 +173,22 @@ void one_pool(Cases& cases) {
     slt::avg_pool2d(x.data(), 2, s, mean.data(), threads);
     bool right = true;
     for (size_t i = 0; i < 2 * pixels; ++i) {
-        const size_t row = i % pixels / s.out_columns() * s.stride, column = i % s.out_columns() * s.stride;
+        const size_t row = i % pixels / s.out_columns() * s.stride,
+                     column = i % s.out_columns() * s.stride;
         float largest = -std::numeric_limits<float>::infinity(), sum = 0;
         for (size_t y = row; y < row + s.kernel; ++y) {
             for (size_t z = column; z < column + s.kernel; ++z) {
-                if (y < s.padding || z < s.padding || y >= s.height + s.padding || z >= s.width + s.padding) continue;
-                const float value = x[(i / pixels * s.height + y - s.padding) * s.width + z - s.padding];
+                if (y < s.padding || z < s.padding || y >= s.height + s.padding ||
+                    z >= s.width + s.padding)
+                    continue;
+                const float value =
+                    x[(i / pixels * s.height + y - s.padding) * s.width + z - s.padding];
                 largest = std::max(largest, value);
                 sum += value;
             }
         }
-        right = right && most[i] == largest && mean[i] == sum / static_cast<float>(s.kernel * s.kernel);
+        right =
+            right && most[i] == largest && mean[i] == sum / static_cast<float>(s.kernel * s.kernel);
     }
     check(right, "pools");
 }
