@@ -60,7 +60,7 @@ def _calibrated(bare: Ticket) -> Ticket:
             )
         values = sums.astype(np.float64) * float(layer.constant)
         axes = (0, *range(2, values.ndim))
-        affine = fold_batch_norm(layer.constant, values.mean(axis=axes), values.var(axis=axes))
+        affine = fold_batch_norm(float(layer.constant), values.mean(axis=axes), values.var(axis=axes))
         layers[i] = with_affine(layer, affine)
         return affine
 
