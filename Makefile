@@ -49,7 +49,7 @@ demo: $(VENV)/.search
 	@echo; echo "2. Pack it: a seed, the coded mask, a scale and a shift per neuron, no weights"
 	$(BIN)/slt-export demo/runs/*/ -o demo/digits.slt
 	@echo; echo "3. Run the packed file: weights are made anew from the seed, products are additions"
-	$(BIN)/slt-run demo/digits.slt --data digits
+	$(BIN)/slt-run demo/digits.slt --data digits --against demo/runs/*/
 	@echo; echo "4. Check every checksum, and see what is inside"
 	$(BIN)/slt-inspect demo/digits.slt
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from slt_infer.data import Images, load_files, preprocess
 from slt_infer.data import load as load_data
+from slt_infer.errors import SltError
 from slt_infer.format import load
 from slt_infer.runtime import Plan
 from slt_infer.runtime.plan import BACKENDS, MODES
@@ -34,6 +36,14 @@ def show(answer: dict[str, Any]) -> RenderableType:
         lines.append(Text(f"{answer['accuracy']:.2%} of {answer['images']} images right", style="bold"))
     if "predictions" in answer:
         lines.append(Text(" ".join(map(str, answer["predictions"]))))
+    if "against" in answer:
+        compared = answer["against"]
+        lines.append(Text(f"{compared['same']} of {answer['images']} predictions as the trainer's"))
+        lines += [
+            Text(f"{name}: {' '.join(map(str, compared[key]))}")
+            for name, key in (("different images", "different"), ("near ties", "near_ties"))
+            if len(compared[key])
+        ]
     lines += [
         Text(f"{answer['images']} images, {answer['ms_per_image']:.3f} ms each"),
         Text(f"{answer['mode']} on {answer['backend']} ({answer['isa']}), {answer['threads']} threads"),
@@ -69,6 +79,12 @@ def main(
     predictions: Annotated[
         bool, typer.Option("--predictions", help="Give every image's predicted class, as its index.")
     ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Compare with the predictions that slt-train kept in its run folder."
+        ),
+    ] = None,
     as_json: cli.Json = False,
 ) -> cli.Answer:
     """Runs a packed ticket: accuracy on a labelled data set, or the likeliest classes of image files.
@@ -95,6 +111,8 @@ def main(
         answer["accuracy"] = float((predicted == source.labels).mean())
     if predictions:
         answer["predictions"] = predicted
+    if against:
+        answer["against"] = _compare(against, predicted)
     if images:
         answer["results"] = _results(logits, images, _class_names(ticket, source, logits.shape[1]), topk)
     return answer | {
@@ -151,6 +169,34 @@ def _results(logits: np.ndarray, files: list[Path], names: list[str], topk: int)
         ]
         results.append({"file": str(path), "top": top})
     return results
+
+
+def _compare(run: Path, predicted: np.ndarray) -> dict[str, Any]:
+    """The trainer's own predictions of the test split beside these.
+
+    near_ties: images whose two largest logits were nearer than 1e-5 of the largest |logit| in the trainer,
+    where rounding may decide. Raises SltError where the run has kept none, or for other images.
+    """
+    path = run / "predictions.npz"
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            theirs, top2, largest = (kept[name] for name in ("predictions", "top2", "largest"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise SltError("no-predictions", f"cannot be read: {error}", str(path)) from error
+    if len(theirs) < len(predicted):
+        message = (
+            f"holds {len(theirs)} predictions for {len(predicted)} images; compare on the run's test split"
+        )
+        raise SltError("other-images", message, str(path))
+    count = len(predicted)
+    near = (top2[:count, 0] - top2[:count, 1]) < 1e-5 * largest[:count]
+    different = np.flatnonzero(theirs[:count] != predicted)
+    return {
+        "run": run,
+        "same": count - len(different),
+        "different": different,
+        "near_ties": np.flatnonzero(near),
+    }
 
 
 def _max_rss() -> int:

@@ -11,6 +11,7 @@ from slt_infer import load, reference
 from slt_infer.ticket import unpack_bits
 from slt_infer.tools.export import main as export
 from slt_infer.tools.inspect import main as inspect
+from slt_infer.tools.run import main as slt_run
 
 SYNTHETIC = [
     "--synthetic",
@@ -162,6 +163,25 @@ def test_a_search_is_packed_as_it_was_found(call, run, tmp_path):
             assert np.array_equal(unpack_bits(layer.mask, layer.free), found[f"mask_{i}"])
             assert (layer.affine is None) == (f"affine_{i}" not in found.files)
             assert layer.affine is None or np.array_equal(layer.affine, found[f"affine_{i}"])
+
+
+def test_the_packed_file_predicts_what_the_trainer_did(call, run, tmp_path):
+    path = tmp_path / "found.slt"
+    call(export, run, "-o", path)
+    code, out, _ = call(slt_run, path, "--data", "digits", "--against", run, "--json")
+    compared, images = json.loads(out)["against"], json.loads(out)["images"]
+    assert code == 0
+    assert set(compared["different"]) <= set(compared["near_ties"])
+    assert compared["same"] == images - len(compared["different"])
+    with np.load(f"{run}/predictions.npz") as kept:
+        arrays = dict(kept)
+    arrays["predictions"][3] = (arrays["predictions"][3] + 1) % 10
+    arrays["top2"][5] = arrays["top2"][5, 0]
+    np.savez(tmp_path / "predictions.npz", **arrays)
+    code, out, _ = call(slt_run, path, "--data", "digits", "--against", tmp_path, "--limit", "50", "--json")
+    compared = json.loads(out)["against"]
+    assert (compared["different"], compared["near_ties"], compared["same"]) == ([3], [5], 49)
+    assert call(slt_run, path, "--data", "digits", "--split", "train", "--against", run)[0] == 1
 
 
 def test_a_profile_copies_the_layers_shares(call, run, tmp_path):
