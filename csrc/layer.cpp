@@ -47,9 +47,7 @@ void check_generator(Generator generator, uint32_t rounds) {
 
 void check_freeze(uint32_t bits, uint32_t prune, uint32_t lock) {
     if (bits > 16) refuse("bits must be at most 16, not " + std::to_string(bits));
-    if (uint64_t{prune} + lock > uint64_t{1} << bits || (bits == 0 && prune + lock > 0)) {
-        refuse("prune + lock is over 2^bits");
-    }
+    if (uint64_t{prune} + lock > uint64_t{1} << bits) refuse("prune + lock is over 2^bits");
     if (bits > 0 && prune % 2 == 0 && lock % 2 == 0)
         refuse("bits is not minimal: prune and lock are even");
 }

@@ -224,8 +224,8 @@ inline void freeze_group(const FreezePattern& pattern, uint32_t block0, uint64_t
     const uint32_t lock_from = (1u << pattern.bits) - pattern.lock;
     Group pruned, unlocked, u;
     for (int i = 0; i < kPairs; ++i) {
-        pruned.low[i] = pruned.high[i] = u64v{};
-        // Without locks the threshold 2^bits has no bit in any plane: all are below it.
+        // The threshold 2^bits, where all is pruned or nothing locked, has no bit in any plane: all are below it.
+        pruned.low[i] = pruned.high[i] = u64v{} - uint64_t{pattern.prune == 1u << pattern.bits};
         unlocked.low[i] = unlocked.high[i] = u64v{} - uint64_t{pattern.lock == 0};
     }
     for (uint32_t bit = 0; bit < pattern.bits; ++bit) {

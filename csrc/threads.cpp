@@ -1,5 +1,7 @@
 #include "threads.h"
 
+#include <unistd.h>
+
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -52,25 +54,38 @@ struct Threads::State {
     }
 };
 
-Threads::Threads(uint32_t count) : count_(count ? count : 1) {
+Threads::Threads(uint32_t count) : count_(count ? count : 1) { start(); }
+
+void Threads::start() {
     if (count_ == 1) return;
+    process_ = getpid();
     state_ = std::make_unique<State>();
     try {
         for (uint32_t part = 1; part < count_; ++part) {
             state_->threads.emplace_back([state = state_.get(), part] { state->serve(part); });
         }
-    } catch (...) {  // the system refuses another thread: the destructor will not run
+    } catch (...) {  // the system refuses another thread
         state_->end();
+        state_.reset();
         throw;
     }
 }
 
 Threads::~Threads() {
-    if (state_) state_->end();
+    if (!state_) return;
+    if (process_ == getpid()) {
+        state_->end();
+    } else {
+        static_cast<void>(state_.release());  // threads that are not here cannot be joined
+    }
 }
 
 void Threads::run(const std::function<void(uint32_t)>& work) {
-    if (!state_) return work(0);
+    if (count_ == 1) return work(0);
+    if (!state_ || process_ != getpid()) {
+        static_cast<void>(state_.release());
+        start();
+    }
     {
         const std::lock_guard lock(state_->mutex);
         state_->work = &work;

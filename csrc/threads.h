@@ -21,7 +21,10 @@ class Threads {
 
   private:
     struct State;
+    void start();
+
     uint32_t count_;
+    int process_ = 0;               // that started the threads: a forked child has none of them
     std::unique_ptr<State> state_;  // null where count is 1
 };
 

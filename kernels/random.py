@@ -174,7 +174,8 @@ def freeze_kernel(
     block = tl.program_id(0) * size + tl.arange(0, size)
     position = block0 + block
     zero = tl.full([size], 0, tl.uint32)
-    p0, p1, p2, p3 = zero, zero, zero, zero
+    every = zero - (prune == (1 << bits)).to(tl.uint32)  # 2^bits has no bit in any plane
+    p0, p1, p2, p3 = every, every, every, every
     q0, q1, q2, q3 = zero, zero, zero, zero
     prune = tl.cast(prune, tl.uint32)
     lock = tl.cast(lock, tl.uint32)
@@ -277,7 +278,7 @@ def freeze_rows(
     row_blocks = -(-fan_in // BLOCK)
     blocks = count * row_blocks
     _check(generator, rounds, first * row_blocks, blocks)
-    if not 0 <= bits <= 16 or prune < 0 or lock < 0 or prune + lock > (2**bits if bits else 0):
+    if not 0 <= bits <= 16 or prune < 0 or lock < 0 or prune + lock > 2**bits:
         raise ValueError("thresholds need 0 <= bits <= 16 and prune + lock <= 2^bits")
     free = torch.empty((count, 4 * row_blocks), dtype=torch.int32, device=device)
     locked = torch.empty_like(free)

@@ -376,4 +376,4 @@ def _run_node(ticket: Ticket, node: Node, values: list[np.ndarray]) -> np.ndarra
     if isinstance(node, GlobalAvgPool2d):
         return global_avg_pool2d(x)
     assert isinstance(node, Flatten)
-    return x.reshape(len(x), -1)
+    return x.reshape(len(x), math.prod(x.shape[1:]))

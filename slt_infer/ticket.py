@@ -8,6 +8,7 @@ weights and its folded per-channel affine. docs/format.md gives every rule.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ from msgspec import Meta, Struct
 from slt_infer.errors import TicketError
 
 ROUNDS = {"philox4x32": (10, 7), "threefry4x32": (20, 13, 12)}
+MAX_ELEMENTS = 2**28  # of any value of the graph
 BLOCK = 128  # positions per generator call; rows are padded to a multiple of it
 
 Size = Annotated[int, Meta(ge=1, le=2**20)]
@@ -128,6 +130,8 @@ class Network:
         Raises TicketError (code `bad-graph`) where a node cannot read what it is given.
         """
         shapes: list[tuple[int, ...]] = [tuple(self.input)]
+        if math.prod(self.input) > MAX_ELEMENTS:
+            raise TicketError("limit", f"has {math.prod(self.input)} elements, over 2^28", "input")
         used = [0] * len(self.layers)
         for number, node in enumerate(self.nodes):
             where = f"node {number} ({node.__struct_config__.tag})"
@@ -135,7 +139,7 @@ class Network:
                 if value > number:
                     raise TicketError("bad-graph", f"reads value {value}, not made yet", where)
             shape = _output_shape(node, shapes, self.layers, used, where)
-            if math.prod(shape) > 2**28:
+            if math.prod(shape) > MAX_ELEMENTS:
                 raise TicketError("limit", f"gives {math.prod(shape)} elements, over 2^28", where)
             shapes.append(shape)
         for layer, uses in zip(self.layers, used, strict=True):
@@ -277,21 +281,26 @@ class MaskCode:
 class Layer:
     """A layer of a ticket; slt_infer.codec.coded_layer makes one from a mask.
 
-    mask: uint32 words; bit (o mod 32) of word (o div 32) is the mask bit of free ordinal o; unused bits are
-    0. code: the same mask, coded. affine: float32 [2, out], scales then shifts of the sum of +-1 weights,
-    or None where shape.affine is False.
+    code: the mask, coded; `mask` decodes it at every use, so a ticket holds at most the file's few bits a
+    weight. affine: float32 [2, out], scales then shifts of the sum of +-1 weights, or None where
+    shape.affine is False.
     """
 
     shape: LayerShape
     id: int
     freeze: Freeze
-    mask: np.ndarray
     code: MaskCode
     pruned: int
     locked: int
     free: int
     kept: int  # locked + set mask bits
+    decode: Callable[[], np.ndarray] = field(repr=False, compare=False)
     affine: np.ndarray | None = None
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Mask bit of free ordinal o: bit o mod 32 of uint32 word o div 32; unused bits are 0."""
+        return self.decode()
 
     @property
     def constant(self) -> np.float32:

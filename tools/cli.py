@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,8 +116,10 @@ def _answer(
             shown = None if as_json else show(answer)
     except BrokenPipeError:
         raise
-    except (SltError, OSError) as error:
-        refusal = error if isinstance(error, SltError) else _refusal(error)
+    except (SltError, OSError, MemoryError, RuntimeError) as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
         if as_json:
             error_object = {"code": refusal.code, "message": _message(refusal), "where": refusal.where}
             stdout.write(to_json({"error": error_object}))
@@ -129,9 +132,19 @@ def _answer(
         Console(file=stdout).print(shown)
 
 
-def _refusal(error: OSError) -> SltError:
-    """A file that is not there, not readable, or a full disk, as the user's refusal."""
-    return SltError("file", error.strerror or str(error), str(error.filename or ""))
+def _refusal(error: Exception) -> SltError | None:
+    """The error as a user's refusal: a file that cannot be read, a full disk, too little memory, a wrong
+    SLT_ISA. None for a fault of the program's own.
+    """
+    if isinstance(error, SltError):
+        return error
+    if isinstance(error, OSError):
+        return SltError("file", error.strerror or str(error), str(error.filename or ""))
+    if isinstance(error, MemoryError):
+        return SltError("memory", "the machine has not enough memory for this")
+    if str(error).startswith("SLT_ISA"):
+        return SltError("unknown-isa", str(error), "environment")
+    return None
 
 
 def _message(refusal: SltError) -> str:
@@ -140,7 +153,10 @@ def _message(refusal: SltError) -> str:
 
 def to_json(value: Any) -> str:
     """One line of JSON. NumPy numbers and arrays and paths are taken; NaN and infinity become null."""
-    return msgspec.json.encode(value, enc_hook=_plain).decode() + "\n"
+    try:
+        return msgspec.json.encode(value, enc_hook=_plain).decode() + "\n"
+    except UnicodeEncodeError:  # a file name that is not UTF-8: escaped, as JSON allows
+        return json.dumps(value, default=_plain) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -30,6 +30,7 @@ def show(answer: dict[str, Any]) -> RenderableType:
     show=show,
 )
 def main(
+    context: typer.Context,
     run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder of slt-train.")] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="The file to write.")
@@ -61,15 +62,24 @@ def main(
     if out is None:
         cli.usage("say where to write with -o FILE")
     if run is not None:
-        ticket = ticket_from_masks(**result.load(run).ticket_parts())
+        _only_synthetic(context)
+        ticket = ticket_from_masks(**result.load(result.find(run)).ticket_parts())
     else:
         image = cli.image_shape(input_size) if input_size else None
         network = models.network(str(synthetic), input=image, classes=classes)
         source = Source.named(generator, seed)
-        shares = _shares(result.load_summary(profile), len(network.layers)) if profile else None
+        shares = _shares(result.load_summary(result.find(profile)), len(network.layers)) if profile else None
         ticket = synthetic_ticket(network, source, sparsity, prune, lock, rule, bits, shares)  # type: ignore[arg-type]
     save(ticket, out)
     return {"file": str(out), **ticket_report(ticket)}
+
+
+def _only_synthetic(context: typer.Context) -> None:
+    """Bad usage if a flag is given that has no meaning for a run."""
+    for name, value in context.params.items():
+        given = context.get_parameter_source(name)
+        if name not in ("run", "out", "as_json") and given is not None and given.name == "COMMANDLINE":
+            cli.usage(f"--{name.replace('_size', '')} {value} is for --synthetic; a run has its own")
 
 
 def _shares(summary: result.Summary, layers: int) -> list[float]:

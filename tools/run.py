@@ -21,6 +21,7 @@ from slt_infer.errors import SltError
 from slt_infer.format import load
 from slt_infer.runtime import Plan
 from slt_infer.runtime.plan import BACKENDS, MODES
+from slt_infer.search.result import find
 from slt_infer.ticket import Ticket
 from slt_infer.tools import cli
 
@@ -44,10 +45,11 @@ def show(answer: dict[str, Any]) -> RenderableType:
             for name, key in (("different images", "different"), ("near ties", "near_ties"))
             if len(compared[key])
         ]
+    counted = answer["peak_weight_bytes"] is not None
     lines += [
         Text(f"{answer['images']} images, {answer['ms_per_image']:.3f} ms each"),
         Text(f"{answer['mode']} on {answer['backend']} ({answer['isa']}), {answer['threads']} threads"),
-        Text(f"at most {answer['peak_weight_bytes']:,} bytes of weights"),
+        *([Text(f"at most {answer['peak_weight_bytes']:,} bytes of weights")] if counted else []),
         Text(f"{answer['max_rss_bytes'] / 1e6:,.0f} MB of memory in all"),
     ]
     return Group(*lines)
@@ -104,9 +106,11 @@ def main(
     ticket = load(file)
     source = _images(ticket, images or [], data, data_dir, split, limit)
     net = Plan(ticket, backend=cast(Any, backend), mode=cast(Any, mode), threads=threads)
+    names = _class_names(ticket, source)
+    answer: dict[str, Any] = {"file": file, "network": ticket.network.name, "images": len(source)}
+    del ticket  # the plan has its own counted copy of the coded masks
     logits, seconds = _run(net, source, batch)
     predicted = logits.argmax(axis=1)
-    answer: dict[str, Any] = {"file": file, "network": ticket.network.name, "images": len(source)}
     if source.labels is not None:
         answer["accuracy"] = float((predicted == source.labels).mean())
     if predictions:
@@ -114,7 +118,7 @@ def main(
     if against:
         answer["against"] = _compare(against, predicted)
     if images:
-        answer["results"] = _results(logits, images, _class_names(ticket, source, logits.shape[1]), topk)
+        answer["results"] = _results(logits, images, names, topk)
     return answer | {
         "ms_per_image": 1000 * seconds / len(source),
         "peak_weight_bytes": net.peak_weight_bytes,
@@ -139,7 +143,7 @@ def _images(
 def _run(net: Plan, source: Images, batch: int) -> tuple[np.ndarray, float]:
     """Logits float32 [N, classes], and the seconds that the network took."""
     parts, seconds = [], 0.0
-    rules, size = net.ticket.preprocessing, net.ticket.network.input
+    rules, size = net.preprocessing, net.network.input
     with cli.progress("{task.fields[rate]:.0f} images/s") as bar:
         task = bar.add_task("run", total=len(source), rate=0.0)
         for first in range(0, len(source), batch):
@@ -151,7 +155,8 @@ def _run(net: Plan, source: Images, batch: int) -> tuple[np.ndarray, float]:
     return np.concatenate(parts), seconds
 
 
-def _class_names(ticket: Ticket, source: Images, count: int) -> list[str]:
+def _class_names(ticket: Ticket, source: Images) -> list[str]:
+    count = ticket.network.classes
     names = ticket.preprocessing.classes or source.classes
     return list(names) if len(names) == count else [str(i) for i in range(count)]
 
@@ -178,6 +183,8 @@ def _compare(run: Path, predicted: np.ndarray) -> dict[str, Any]:
     where rounding may decide. Raises SltError where the run has kept none, or for other images.
     """
     path = run / "predictions.npz"
+    if not path.exists():
+        path = find(run) / path.name
     try:
         with np.load(path, allow_pickle=False) as kept:
             theirs, top2, largest = (kept[name] for name in ("predictions", "top2", "largest"))

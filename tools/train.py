@@ -124,7 +124,6 @@ def search(
     folder = out / run_name(settings)
     if (folder / "result.json").exists():
         cli.note(f"finished already: {folder}")
-        return answer(folder, result.load_summary(folder))
     from slt_infer.search import trainer  # torch takes seconds to import: only where it is needed
 
     size = cli.image_shape(settings.input) if settings.input else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -102,7 +103,8 @@ def coded_layer(
         code = _const(shape, 255 if ones and free else 0)
     else:
         code = _coded(source, shape, layer_id, freeze, mask, free, ones)
-    return Layer(shape, layer_id, freeze, mask, code, pruned, locked, free, locked + ones, affine)
+    decode = partial(decoded_mask, source, shape, layer_id, freeze, code)
+    return Layer(shape, layer_id, freeze, code, pruned, locked, free, locked + ones, decode, affine)
 
 
 def _coded(
@@ -180,12 +182,26 @@ def decoded_layer(
         if len(wrong):
             raise TicketError("bad-mask", f"tile {wrong[0]} claims another number of free weights", where)
     pruned, locked, free = core.counts()
-    try:
-        mask = core.mask()
-    except ValueError as error:
-        raise TicketError("bad-mask", str(error), where) from error
-    if locked + int(np.bitwise_count(mask).sum(dtype=np.int64)) != kept or kept == 0:
+    if locked + _ones(core, code, free, where) != kept or kept == 0:
         raise TicketError("bad-mask", f"the header's count of {kept} kept weights is not the mask's", where)
     if code.mode == "const" and free == 0 and code.density:
         raise TicketError("bad-mask", "a layer without free weights has density 0", where)
-    return Layer(shape, layer_id, freeze, mask, code, pruned, locked, free, kept, affine)
+    decode = partial(decoded_mask, source, shape, layer_id, freeze, code)
+    return Layer(shape, layer_id, freeze, code, pruned, locked, free, kept, decode, affine)
+
+
+def _ones(core: _core.LayerCode, code: MaskCode, free: int, where: str) -> int:
+    """Set mask bits of a layer; every tile is decoded for it. Raises TicketError for a malformed one."""
+    if code.mode == "const":
+        return free if code.density else 0
+    try:
+        return int(np.bitwise_count(core.mask()).sum(dtype=np.int64))
+    except ValueError as error:
+        raise TicketError("bad-mask", str(error), where) from error
+
+
+def decoded_mask(
+    source: Source, shape: LayerShape, layer_id: int, freeze: Freeze, code: MaskCode
+) -> np.ndarray:
+    """Mask bits by free ordinal, uint32 words, of a code that has been verified."""
+    return core_layer(source, shape, layer_id, freeze, code).mask()

@@ -5,11 +5,11 @@ sections 4 and 6).
 from __future__ import annotations
 
 import itertools
-import math
 import struct
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta, Struct
 
 from slt_infer.errors import TicketError
@@ -31,6 +31,7 @@ VERSION = 0
 PREFIX = struct.Struct("<8sIIQII")  # magic, version, header_bytes, file_bytes, 0, CRC
 TILE = struct.Struct("<III")  # free, words, CRC of the payload
 MAX_HEADER = 2**20
+MAX_FILE = 2**32
 MAX_POSITIONS = 2**20  # summed over the layers, plus MAX_POSITIONS_PER_BYTE a byte of file
 MAX_POSITIONS_PER_BYTE = 2**13
 
@@ -123,7 +124,10 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     def check(self, file_bytes: int) -> None:
         """Everything that docs/format.md asks of a header alone. Raises TicketError."""
         self.source.check()
+        if file_bytes > MAX_FILE:
+            raise TicketError("limit", f"a file of {file_bytes} bytes; {MAX_FILE} are allowed", "header")
         _check_input(self.input)
+        self._check_texts()
         positions = 0
         for layer in self.layers:
             layer.check(f"header, layer {layer.name!r}")
@@ -140,6 +144,13 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
             raise TicketError("bad-value", "provenance keys are not strictly ascending", "header")
         self.network.shapes()
 
+    def _check_texts(self) -> None:
+        texts = [self.name, *(layer.name for layer in self.layers), *self.input.classes]
+        texts += [text for pair in self.provenance for text in pair]
+        for text in texts:
+            if len(text.encode()) > 256:  # msgspec counts characters
+                raise TicketError("bad-value", f"{text[:16]!r}... has over 256 bytes", "header")
+
 
 def _check_input(given: Input) -> None:
     lengths = {len(given.mean), len(given.std)}
@@ -147,8 +158,11 @@ def _check_input(given: Input) -> None:
         raise TicketError(
             "bad-value", f"mean and std want {given.channels} numbers each, or none", "header, input"
         )
-    if not all(map(math.isfinite, given.mean + given.std)) or not all(value > 0 for value in given.std):
-        raise TicketError("bad-value", "mean and std must be finite, std above 0", "header, input")
+    with np.errstate(over="ignore"):
+        mean, std = (np.array(values, dtype=np.float32) for values in (given.mean, given.std))
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        message = "mean and std must be finite, std above 0, as float32"
+        raise TicketError("bad-value", message, "header, input")
 
 
 def header_of(ticket: Ticket) -> Header:

@@ -15,14 +15,12 @@ from slt_infer.format import header as h
 from slt_infer.format.sizes import affine_bytes, align, tile_bytes
 from slt_infer.ticket import Layer, MaskCode, Ticket
 
-MAX_FILE = 2**32
-
 
 def load(path: str | os.PathLike[str]) -> Ticket:
     """A whole, verified ticket. Raises TicketError for a refused file, OSError where it cannot be read."""
     size = Path(path).stat().st_size
-    if size > MAX_FILE:
-        raise TicketError("limit", f"{size} bytes; a ticket has at most {MAX_FILE}", str(path))
+    if size > h.MAX_FILE:
+        raise TicketError("limit", f"{size} bytes; a ticket has at most {h.MAX_FILE}", str(path))
     with open(path, "rb") as file:
         start = file.read(h.PREFIX.size)
         _prefix(start, size)  # a huge file of another kind is refused before it is read

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from slt_infer import _core
+from slt_infer.codec import with_affine
 from slt_infer.errors import TicketError
 from slt_infer.files import write_atomically
 from slt_infer.format import header as h
+from slt_infer.format.reader import loads
 from slt_infer.format.sizes import align, parts, tile_bytes
 from slt_infer.ticket import Layer, Ticket
 
@@ -18,12 +20,14 @@ from slt_infer.ticket import Layer, Ticket
 def dumps(ticket: Ticket) -> bytes:
     """The file's bytes. Raises TicketError where the ticket breaks a rule of docs/format.md."""
     header = h.header_of(ticket)
-    encoded = h.encode(header)
+    header.source.check()
+    try:
+        encoded = h.encode(header)
+    except UnicodeEncodeError as error:
+        raise TicketError("bad-value", f"a name is not valid text: {error}", "header") from error
+    for layer in ticket.layers:
+        with_affine(layer, layer.affine)
     size = parts(ticket).total
-    if len(encoded) > h.MAX_HEADER:
-        raise TicketError("limit", f"a header of {len(encoded)} bytes; {h.MAX_HEADER} are allowed", "header")
-    # what a reader would refuse is not written
-    h.decode(encoded).check(size)
     out = bytearray(h.PREFIX.pack(h.MAGIC, h.VERSION, len(encoded), size, 0, 0))
     out[28:32] = _core.crc32c(encoded, _core.crc32c(out[:28])).to_bytes(4, "little")
     out += encoded
@@ -39,9 +43,9 @@ def dumps(ticket: Ticket) -> bytes:
             segment = np.ascontiguousarray(layer.affine, dtype="<f4").tobytes()
             out += segment + _core.crc32c(segment).to_bytes(4, "little")
             _pad(out)
-    if len(out) != size:
-        raise AssertionError(f"wrote {len(out)} bytes, computed {size}")
-    return bytes(out)
+    data = bytes(out)
+    loads(data)  # what a reader would refuse is not written
+    return data
 
 
 def _pad(out: bytearray) -> None:

@@ -24,6 +24,7 @@ from slt_infer.ticket import (
     Linear,
     MaxPool2d,
     Relu,
+    Source,
     Ticket,
 )
 
@@ -63,7 +64,8 @@ class Layers:
     def __init__(self, ticket: Ticket, mode: Mode, threads: int, isa: str) -> None:
         self.memory = _core.WeightMemory()
         self.work = _core.Workspace(self.memory, threads, isa)
-        self.ticket = ticket
+        self.network = ticket.network
+        self.affines = [scale_and_shift(layer) for layer in ticket.layers]
         self.weights: list[_core.LayerWeights] = []
         self.report: list[LayerReport] = []
         shapes = ticket.network.shapes()
@@ -71,10 +73,11 @@ class Layers:
         # What regenerates the weights for a resident form is not kept.
         builder = self.work if mode == "stream" else _core.Workspace(self.memory, threads, isa)
         for i, layer in enumerate(ticket.layers):
-            self._add(layer, nodes[i], shapes[nodes[i].value], mode, builder)
+            self._add(ticket.source, layer, nodes[i], shapes[nodes[i].value], mode, builder)
 
     def _add(
         self,
+        source: Source,
         layer: Layer,
         node: Conv2d | Linear,
         given: tuple[int, ...],
@@ -89,7 +92,7 @@ class Layers:
         operator = "conv2d" if convolution else "linear"
         density = layer.kept / shape.weights
         keep, kernel = kernel_of(operator, density, mode)
-        code = core_layer(self.ticket.source, shape, layer.id, layer.freeze, layer.code, self.memory)
+        code = core_layer(source, shape, layer.id, layer.freeze, layer.code, self.memory)
         weights = _core.LayerWeights(
             code,
             keep,
@@ -108,7 +111,7 @@ class Layers:
 
     def scratch_bytes(self) -> int:
         """Panels and padded images of the layer that wants most, for one image."""
-        convolutions = {node.layer for node in self.ticket.network.nodes if isinstance(node, Conv2d)}
+        convolutions = {node.layer for node in self.network.nodes if isinstance(node, Conv2d)}
         return max((math.ceil(self.weights[i].scratch_bytes(self.work)) for i in convolutions), default=0)
 
     def sums(self, node: Conv2d | Linear, x: np.ndarray, out: np.ndarray) -> None:
@@ -120,8 +123,7 @@ class Layers:
         """What computes one step from contiguous float32 arrays [N, ...]."""
         node, work = step.node, self.work
         if isinstance(node, Conv2d | Linear):
-            weights, layer = self.weights[node.layer], self.ticket.layers[node.layer]
-            scale, shift = scale_and_shift(layer)
+            weights, (scale, shift) = self.weights[node.layer], self.affines[node.layer]
             kernel = weights.conv2d if isinstance(node, Conv2d) else weights.linear
             return partial(kernel, work, x[0], out, scale, shift, step.relu)
         if isinstance(node, Add):

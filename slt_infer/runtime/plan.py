@@ -27,7 +27,7 @@ class _Runner(Protocol):
     report: list[LayerReport]
 
     @property
-    def peak_weight_bytes(self) -> int: ...
+    def peak_weight_bytes(self) -> int | None: ...
 
     def run(self, images: np.ndarray) -> np.ndarray: ...
 
@@ -64,7 +64,8 @@ class Plan:
         if isa and isa not in _core.machine()["isas"]:
             known = ", ".join(_core.machine()["isas"])
             raise SltError("unknown-isa", f"{isa!r}; this machine runs {known}", "plan")
-        self.ticket, self.backend, self.mode, self.threads = ticket, backend, mode, threads
+        self.network, self.preprocessing = ticket.network, ticket.preprocessing
+        self.backend, self.mode, self.threads = backend, mode, threads
         limit = _machine_memory() if max_memory is None else max_memory
         self._lock = threading.Lock()
         self._runner: _Runner = (
@@ -84,11 +85,13 @@ class Plan:
         if torch is not None and isinstance(images, torch.Tensor):
             if images.device.type != "cpu":
                 raise SltError("bad-input", f"is on {images.device}, wants the CPU", "images")
+            if images.dtype is not torch.float32:
+                raise SltError("bad-input", f"wants float32 numbers, is given {images.dtype}", "images")
             return torch.from_numpy(self._run(images.detach().numpy()))
         return self._run(images)
 
     def _run(self, images: Any) -> np.ndarray:
-        wanted = self.ticket.network.input
+        wanted = self.network.input
         if not isinstance(images, np.ndarray) or images.dtype != np.float32:
             kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
             raise SltError("bad-input", f"wants float32 numbers of NumPy or torch, is given {kind}", "images")
@@ -110,7 +113,7 @@ class Plan:
         return self._runner.isa
 
     @property
-    def peak_weight_bytes(self) -> int:
+    def peak_weight_bytes(self) -> int | None:
         """The most bytes that all derived from weights (coded masks, planes, lists) has taken at one time."""
         return self._runner.peak_weight_bytes
 

@@ -95,6 +95,20 @@ def save(folder: Path, result: Result) -> None:
     write_json(folder / "result.json", result.summary)
 
 
+def find(folder: Path) -> Path:
+    """A run folder: this one, or the only finished run in it. Raises SltError (`no-result`)."""
+    if (folder / "result.json").exists():
+        return folder
+    runs = sorted(path.parent for path in folder.glob("*/result.json"))
+    if len(runs) == 1:
+        return runs[0]
+    if not folder.is_dir():
+        raise SltError("no-result", "no such folder", str(folder))
+    names = ", ".join(path.name for path in runs[:5])
+    found = f"{len(runs)} finished runs, name one: {names}" if runs else "no finished search (no result.json)"
+    raise SltError("no-result", f"holds {found}", str(folder))
+
+
 def load(folder: Path) -> Result:
     """Reads what `save` wrote. Raises SltError: `no-result` if not finished, `bad-result` if damaged."""
     summary = load_summary(folder)

@@ -31,7 +31,7 @@ def source_layer(source: Source, layer: int, shape: LayerShape, freeze: Freeze) 
     """Signs and freeze pattern of the layer with id `layer`."""
     blocks = shape.out * shape.row_positions // BLOCK
     signs = _bits(_plane(source, SIGN, layer, 0, blocks), shape)
-    if not freeze.bits:
+    if freeze == Freeze():
         every = np.ones(shape.weights, dtype=bool)
         return SourceLayer(signs, every, ~every)
     free, locked = _core.freeze_rows(

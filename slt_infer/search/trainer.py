@@ -75,25 +75,35 @@ def train(
     """Searches a ticket; returns the run folder in `out` and the result of the epoch with the best validation
     accuracy.
 
-    A finished run is only read; an unfinished one goes on from its checkpoint, on a CPU to the very bits that
-    it would have had without the interruption. Everything is float32, without autocast and without TF32.
-    Raises SltError and its kin for settings, data and folders that do not fit.
+    A finished run is only read, once settings and data are found to be its own; an unfinished one goes on
+    from its checkpoint, on a CPU to the very bits that it would have had without the interruption.
+    Everything is float32, without autocast and without TF32. Raises SltError and its kin for settings, data
+    and folders that do not fit.
     """
     folder = out / run_name(settings)
-    if (folder / "result.json").exists():
-        return folder, result.load(folder)
+    _check_device(device)
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     search = Search(settings, train_images, test_images, folder, device)
     folder.mkdir(parents=True, exist_ok=True)
     with run.locked(folder / ".lock", wait=False):
-        if (folder / "result.json").exists():  # finished by another process meanwhile
-            return folder, result.load(folder)
         run.write_config(folder, {**search.config(), "threads": threads, "device": device})
+        if (folder / "result.json").exists():
+            return folder, result.load(folder)
+        for left in folder.glob(".*.tmp"):  # by a kill in the middle of a write
+            left.unlink()
         search.restore()
         search.work(observe, checkpoint_seconds)
         return folder, search.finish()
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise SltError("bad-device", f"cannot be used here: {reason}", device) from error
 
 
 class Search:

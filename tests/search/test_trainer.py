@@ -230,6 +230,7 @@ def test_killed_processes_do_not_change_a_bit(tmp_path: Path) -> None:
             os.kill(process.pid, signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
         assert not (tmp_path / "parts" / folder.name / "result.json").exists()
+    (tmp_path / "parts" / folder.name / ".checkpoint.pt.1.tmp").write_bytes(b"half")
     resumed, _ = train(tmp_path / "parts", settings)
     for name in ("result.npz", "predictions.npz", "metrics.jsonl"):
         assert (resumed / name).read_bytes() == (folder / name).read_bytes(), name
