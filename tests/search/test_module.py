@@ -219,3 +219,10 @@ def test_nan_is_refused() -> None:
     with pytest.raises(SltError) as caught:
         net.select()
     assert caught.value.code == "nan-score"
+
+
+@pytest.mark.parametrize(("freeze", "kind"), [(Freeze(0, 1, 0), "pruned"), (Freeze(0, 0, 1), "locked")])
+def test_a_wholly_frozen_layer_has_no_free_weight(freeze: Freeze, kind: str) -> None:
+    made = source_layer(Source(), 0, LayerShape("a", 5, 40), freeze)
+    assert not made.free.any()
+    assert made.locked.all() == (kind == "locked")
