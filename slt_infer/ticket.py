@@ -319,6 +319,9 @@ class Ticket:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     provenance: tuple[tuple[str, str], ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Ticket {self.network.name}, {self.weights} weights, {self.kept} kept, {self.source}>"
+
     @property
     def weights(self) -> int:
         return sum(layer.shape.weights for layer in self.layers)

@@ -200,5 +200,7 @@ def _read(path: Path, split: str, fit: Fit, limit: int | None) -> Images:
         raise DataError("unknown-data", message, str(path))
     if not classes and labels is not None and len(labels):
         classes = _numbered(int(labels.max()) + 1)
+    if not len(pixels):
+        raise DataError("missing-data", "holds no images", str(path))
     images = Images(pixels, labels, classes, path.name).first(limit)
     return replace(images, pixels=fit.all(images.pixels, str(path)))

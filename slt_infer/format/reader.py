@@ -15,16 +15,31 @@ from slt_infer.format import header as h
 from slt_infer.format.sizes import affine_bytes, align, tile_bytes
 from slt_infer.ticket import Layer, MaskCode, Ticket
 
+REMEDIES = {
+    "truncated": "the copy is incomplete: copy or pack it again",
+    "bad-checksum": "copy or pack it again",
+    "bad-version": "pack it again with slt-export of this version",
+}
+
 
 def load(path: str | os.PathLike[str]) -> Ticket:
-    """A whole, verified ticket. Raises TicketError for a refused file, OSError where it cannot be read."""
+    """A whole, verified ticket. Raises TicketError for a refused file, OSError where it cannot be read.
+
+    `where` of a TicketError begins with the path.
+    """
     size = Path(path).stat().st_size
-    if size > h.MAX_FILE:
-        raise TicketError("limit", f"{size} bytes; a ticket has at most {h.MAX_FILE}", str(path))
-    with open(path, "rb") as file:
-        start = file.read(h.PREFIX.size)
-        _prefix(start, size)  # a huge file of another kind is refused before it is read
-        return loads(start + file.read(size))
+    try:
+        if size > h.MAX_FILE:
+            raise TicketError("limit", f"{size} bytes; a ticket has at most {h.MAX_FILE}")
+        with open(path, "rb") as file:
+            start = file.read(h.PREFIX.size)
+            _prefix(start, size)  # a huge file of another kind is refused before it is read
+            return loads(start + file.read(size))
+    except TicketError as error:
+        error.where = f"{path}, {error.where}" if error.where else str(path)
+        error.message = "; ".join(filter(None, (error.message, REMEDIES.get(error.code))))
+        error.args = (f"{error.where}: {error.message}",)
+        raise
 
 
 def loads(data: bytes) -> Ticket:

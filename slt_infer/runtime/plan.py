@@ -42,8 +42,8 @@ class Plan:
 
     Results do not depend on backend, mode, threads, isa or how images are batched (docs/numerics.md).
 
-    Raises SltError: `unknown-backend`, `unknown-mode`, `unknown-isa`, `bad-threads`, `memory`; TicketError
-    for a graph that is none.
+    Raises SltError: `bad-ticket` for what is no Ticket, `unknown-backend`, `unknown-mode`, `unknown-isa`,
+    `bad-threads`, `memory`; TicketError for a graph that is none.
     """
 
     def __init__(
@@ -55,6 +55,9 @@ class Plan:
         max_memory: int | None = None,
         isa: str = "",
     ) -> None:
+        if not isinstance(ticket, Ticket):
+            message = f"wants a ticket, Plan(load(path)), and is given {type(ticket).__name__}"
+            raise SltError("bad-ticket", message, "plan")
         if backend not in BACKENDS:
             raise SltError("unknown-backend", f"{backend!r}; there are {', '.join(BACKENDS)}", "plan")
         if mode not in MODES:
@@ -73,6 +76,10 @@ class Plan:
             if backend == "reference"
             else CpuBackend(ticket, mode, threads, isa, limit)
         )
+
+    def __repr__(self) -> str:
+        how = f"{self.mode} on {self.backend} ({self.isa}), threads={self.threads}"
+        return f"<Plan {self.network.name}, input {list(self.network.input)}, {how}>"
 
     def __call__(self, images: Any) -> Any:
         """Logits [N, classes] of preprocessed images [N, C, H, W], float32.

@@ -118,7 +118,7 @@ def load(folder: Path) -> Result:
             names = [f"affine_{i}" for i in range(len(summary.layers))]
             affines = [arrays[name] if name in arrays.files else None for name in names]
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise SltError("bad-result", f"cannot be read: {error}", str(folder / "result.npz")) from error
+        raise _damaged(folder / "result.npz", error) from error
     for layer, mask in zip(summary.layers, masks, strict=True):
         if mask.shape != (layer.free,) or mask.dtype != bool or layer.locked + mask.sum() != layer.kept:
             raise SltError(
@@ -135,7 +135,12 @@ def load_summary(folder: Path) -> Summary:
     except OSError as error:
         raise SltError("no-result", "holds no finished search (no result.json)", str(folder)) from error
     except msgspec.DecodeError as error:
-        raise SltError("bad-result", str(error), str(path)) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> SltError:
+    message = f"is damaged ({error}): delete the run folder and search again, or copy it again"
+    return SltError("bad-result", message, str(path))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -61,13 +61,21 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
         try:
             begun = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         except msgspec.DecodeError as error:
-            raise SltError("other-run", f"config.json cannot be read: {error}", str(folder)) from error
+            message = f"config.json is damaged ({error}): delete the run folder to start again"
+            raise SltError("other-run", message, str(folder)) from error
         for key in ("settings", "data"):
             if begun.get(key) != config[key]:
-                message = f"was begun with other {key}: {begun.get(key)} instead of {config[key]}"
-                raise SltError("other-run", message, str(folder))
+                message = f"was begun with other {key}{_first_difference(begun.get(key), config[key])}"
+                raise SltError("other-run", f"{message}; give another --out", str(folder))
         return
     write_json(path, config)
+
+
+def _first_difference(begun: Any, now: Any) -> str:
+    if not isinstance(begun, dict):
+        return ""
+    different = next((key for key in now if begun.get(key) != now[key]), None)
+    return f": {different} {begun.get(different)} then, {now[different]} now" if different else ""
 
 
 def write_metrics(folder: Path, rows: list[dict[str, Any]]) -> None:

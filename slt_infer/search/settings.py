@@ -7,9 +7,10 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
+import msgspec.inspect
 from msgspec import Meta, Struct
 
 from slt_infer.errors import SltError
@@ -61,8 +62,45 @@ def defaults(arch: str) -> Settings:
     return Settings(arch=arch)
 
 
-def resolve(recipe: dict[str, Any], flags: dict[str, Any]) -> Settings:
-    """Flags (None: not given) over the recipe over the network's defaults.
+_KINDS = {
+    field.name: field.type
+    for field in msgspec.inspect.type_info(Settings).fields  # type: ignore[attr-defined]
+}
+_TYPES = get_type_hints(Settings, include_extras=True)
+
+
+def check(key: str, value: Any, where: str) -> None:
+    """Raises SltError (`bad-recipe`), which says what is wanted, for a value that the key cannot have."""
+    if key not in _TYPES:
+        raise SltError("bad-recipe", f"no such setting; there are {', '.join(_TYPES)}", where)
+    try:
+        msgspec.convert(value, _TYPES[key])
+    except msgspec.ValidationError as error:
+        raise SltError("bad-recipe", f"{wanted(key)}, not {value!r}", where) from error
+
+
+def wanted(key: str) -> str:
+    """The values that a setting can have, in words: `one of epl, erk, uniform`."""
+    kind: Any = _KINDS[key]
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return f"one of {', '.join(map(str, kind.values))}"
+    if not isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+        return "a text"
+    whole = "whole " if isinstance(kind, msgspec.inspect.IntType) else ""
+    bounds = (("at least", kind.ge), ("above", kind.gt), ("at most", kind.le), ("below", kind.lt))
+    return f"a {whole}number " + " and ".join(f"{text} {at}" for text, at in bounds if at is not None)
+
+
+def usual(key: str) -> str:
+    """A setting's default in words, and those of networks that have another: `0.1; conv 0.01`."""
+    default = getattr(Settings(), key)
+    networks = _BY_NETWORK.items()
+    others = [f"{name} {of[key]}" for name, of in networks if of.get(key, default) != default]
+    return "; ".join([str(default), *others])
+
+
+def resolve(recipe: dict[str, Any], flags: dict[str, Any], name: str = "recipe") -> Settings:
+    """Flags (None: not given) over the recipe over the network's defaults; name: the recipe's, for errors.
 
     Raises SltError (`bad-recipe`) that names the key for unknown keys and values of a wrong type or range,
     and TicketError for a generator or seed that does not exist.
@@ -70,11 +108,10 @@ def resolve(recipe: dict[str, Any], flags: dict[str, Any]) -> Settings:
     given = {**recipe, **{key: value for key, value in flags.items() if value is not None}}
     if isinstance(given.get("epochs"), int):
         given["epochs"] = str(given["epochs"])
+    for key, value in given.items():
+        check(key, value, key if flags.get(key) is not None else f"{name}, {key}")
     arch = given.get("arch", Settings.__struct_defaults__[0])
-    try:
-        settings = msgspec.convert({**msgspec.to_builtins(defaults(str(arch))), **given}, Settings)
-    except msgspec.ValidationError as error:
-        raise SltError("bad-recipe", str(error), "recipe") from error
+    settings = msgspec.convert({**msgspec.to_builtins(defaults(str(arch))), **given}, Settings)
     Source.named(settings.generator, settings.seed)
     number, unit = duration(settings.epochs)
     return msgspec.structs.replace(settings, epochs=f"{number}{unit}")

@@ -6,6 +6,7 @@ import math
 import platform
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from slt_infer.ticket import Preprocessing, Source
 
 EVALUATION_BATCH = 250
 CHECKPOINT_SECONDS = 60.0
+STRETCH_SECONDS = 10.0
 
 
 class Images(Protocol):
@@ -47,7 +49,9 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """Where a search is. loss, accuracy: of the epoch so far; row: the metrics, where an epoch just ended."""
+    """Where a search is. loss, accuracy: of the epoch so far; images_per_second: of the last seconds; row:
+    the metrics, where an epoch just ended.
+    """
 
     iteration: int
     iterations: int
@@ -70,6 +74,7 @@ def train(
     device: str = "cpu",
     threads: int = 1,
     observe: Observer = lambda step: None,
+    begin: Callable[[Search], None] = lambda search: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> tuple[Path, Result]:
     """Searches a ticket; returns the run folder in `out` and the result of the epoch with the best validation
@@ -77,8 +82,8 @@ def train(
 
     A finished run is only read, once settings and data are found to be its own; an unfinished one goes on
     from its checkpoint, on a CPU to the very bits that it would have had without the interruption.
-    Everything is float32, without autocast and without TF32. Raises SltError and its kin for settings, data
-    and folders that do not fit.
+    Everything is float32, without autocast and without TF32. `begin` is called before the first step. Raises
+    SltError and its kin for settings, data and folders that do not fit.
     """
     folder = out / run_name(settings)
     _check_device(device)
@@ -94,6 +99,7 @@ def train(
         for left in folder.glob(".*.tmp"):  # by a kill in the middle of a write
             left.unlink()
         search.restore()
+        begin(search)
         search.work(observe, checkpoint_seconds)
         return folder, search.finish()
 
@@ -150,6 +156,9 @@ class Search:
             settings.method,
             settings.score_scale,
         ).to(self.device)
+        if not self.net.scores.numel():
+            message = "every weight is frozen: nothing is left to search"
+            raise SltError("bad-recipe", message, "prune, lock")
         self.optimizer = torch.optim.SGD(
             [self.net.scores],
             lr=settings.lr,
@@ -160,12 +169,16 @@ class Search:
 
     def _plan(self) -> None:
         settings = self.settings
+        if settings.batch > len(self.training):
+            message = f"{settings.batch} images, but the training part has {len(self.training)}"
+            raise SltError("bad-recipe", message, "batch")
         self.per_epoch = batches.batches_per_epoch(len(self.training), settings.batch)
         number, unit = duration(settings.epochs)
         self.iterations = number * self.per_epoch if unit == "ep" else number
         colour = self.graph.input[0] == 3
         self.augment = settings.augment == "crop-flip" or (settings.augment == "auto" and colour)
         self.iteration, self.seconds = 0, 0.0
+        self.saved = 0  # the checkpoint's iteration
         self.sums = torch.zeros(
             2, dtype=torch.float64, device=self.device
         )  # loss and hits of the epoch so far
@@ -199,7 +212,8 @@ class Search:
     def work(self, observe: Observer, checkpoint_seconds: float) -> None:
         """Runs the iterations that are left."""
         saved = started = time.monotonic()
-        before, first = self.seconds, self.iteration
+        before = self.seconds
+        marks = deque([(started, self.iteration)])  # of the last seconds, for their speed
         while self.iteration < self.iterations:
             epoch, step = divmod(self.iteration, self.per_epoch)
             self.net.train()
@@ -214,8 +228,12 @@ class Search:
                 if last or now - saved >= checkpoint_seconds:
                     self.save()
                     saved = now
-                if last or self.iteration % 10 == 0:
-                    rate = (self.iteration - first) * self.settings.batch / max(now - started, 1e-9)
+                if last or self.iteration % 10 == 0 or now - marks[-1][0] > 1:
+                    since, first = marks[0]
+                    rate = (self.iteration - first) * self.settings.batch / max(now - since, 1e-9)
+                    marks.append((now, self.iteration))
+                    while len(marks) > 1 and now - marks[0][0] > STRETCH_SECONDS:
+                        marks.popleft()
                     loss, accuracy = (row["train_loss"], row["train_accuracy"]) if row else self._means()
                     observe(Step(self.iteration, self.iterations, epoch + 1, loss, accuracy, rate, row))
                 if last:
@@ -295,6 +313,7 @@ class Search:
             "optimizer": self.optimizer.state_dict(),
         }
         write_atomically(self.folder / "checkpoint.pt", lambda file: torch.save(state, file))
+        self.saved = self.iteration
 
     def restore(self) -> None:
         """Takes up the checkpoint, if there is one. Raises SltError (`bad-checkpoint`) if unreadable."""
@@ -308,7 +327,9 @@ class Search:
                 self.sums, self.seen = state["sums"], state["seen"]
                 self.rows, self.best = state["rows"], state["best"]
             except Exception as error:  # torch.load raises many kinds
-                raise SltError("bad-checkpoint", f"cannot be read: {error}", str(path)) from error
+                message = "is damaged: delete it, and the search starts again"
+                raise SltError("bad-checkpoint", message, str(path)) from error
+            self.saved = self.iteration
         run.write_metrics(self.folder, self.rows)
 
     def finish(self) -> Result:

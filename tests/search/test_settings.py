@@ -19,6 +19,7 @@ from slt_infer.search.settings import (
     recipe_names,
     resolve,
     run_name,
+    usual,
 )
 
 
@@ -54,6 +55,20 @@ def test_refuses_and_names_the_key(recipe: dict, told: str) -> None:
 
 def test_the_largest_seed() -> None:
     assert resolve({"seed": 2**64 - 1}, {}).seed == 2**64 - 1
+
+
+def test_refusals_say_where_and_what_is_wanted() -> None:
+    with pytest.raises(SltError) as caught:
+        resolve({"rule": "foo"}, {}, "my.toml")
+    assert str(caught.value) == "my.toml, rule: one of epl, erk, uniform, not 'foo'"
+    with pytest.raises(SltError) as caught:
+        resolve({}, {"lr": 0})
+    assert str(caught.value) == "lr: a number above 0, not 0"
+
+
+def test_usual_values_in_words() -> None:
+    assert usual("lr") == "0.1; conv 0.01"
+    assert usual("sparsity") == "0.5"
 
 
 @pytest.mark.parametrize(("text", "value"), [("10ep", (10, "ep")), ("500it", (500, "it")), ("3", (3, "ep"))])

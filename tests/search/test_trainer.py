@@ -109,7 +109,7 @@ def test_a_finished_run_is_only_read(tmp_path: Path) -> None:
         {"epochs": "7it"},
         {"method": "edge-popup-local", "rule": "uniform"},
         {"generator": "threefry4x32-12", "seed": 2**64 - 1},
-        {"batch": 1000},
+        {"batch": 240},
         {"prune": 0.0, "lock": 0.0},
     ],
     ids=str,
@@ -250,6 +250,11 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(SltError) as caught:
         train(tmp_path, settings)
     assert caught.value.code == "bad-checkpoint"
+    assert "delete it" in caught.value.message
+    for useless in ({"batch": 241}, {"sparsity": 0.25, "prune": 0.25, "lock": 0.75}):
+        with pytest.raises(SltError) as caught:
+            train(tmp_path, resolve({**MLP, **useless}, {}))
+        assert caught.value.code == "bad-recipe"
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
@@ -273,3 +278,18 @@ def test_evaluation_is_float32(tmp_path: Path) -> None:
     train(tmp_path, resolve({**MLP, "epochs": "1it"}, {}))
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
+
+
+def test_speed_is_of_the_last_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a clock that gains 0.1 s at each look, then 1 s."""
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 0.1 if now[0] < 10 else 1.0
+        return now[0]
+
+    monkeypatch.setattr(trainer.time, "monotonic", clock)
+    steps = []
+    train(tmp_path, resolve({**MLP, "epochs": "200it", "batch": 32}, {}), observe=steps.append)
+    assert steps[2].images_per_second == pytest.approx(320, rel=0.3)
+    assert steps[-1].images_per_second == pytest.approx(32, rel=0.3)
