@@ -20,8 +20,9 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Protocol
+from typing import Annotated, Any, NoReturn, Protocol, get_args
 
 import msgspec
 import numpy as np
@@ -38,8 +39,28 @@ from rich.progress import (
 from rich.text import Text
 
 from slt_infer.errors import SltError
+from slt_infer.freeze import Rule as _Rule
 
 Answer = dict[str, Any]
+UNLIMITED = 10_000  # columns where no terminal folds lines
+
+
+def one_of(*choices: str) -> Callable[[str | None], str | None]:
+    """A callback that takes these values of a flag only; others are bad usage."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in choices:
+            usage(f"one of {', '.join(choices)}, not {value!r}")
+        return value
+
+    return check
+
+
+def _print_version(given: bool) -> None:
+    if given:
+        print(f"slt-infer {version('slt-infer')}")
+        raise typer.Exit(0)
+
 
 # Flags that several commands have. Their meaning is the same everywhere, so they are written once.
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
@@ -58,7 +79,15 @@ Sparsity = Annotated[
 ]
 Prune = Annotated[float, typer.Option("--prune", help="Share of weights frozen as pruned.", min=0.0, max=1.0)]
 Lock = Annotated[float, typer.Option("--lock", help="Share of weights frozen as locked.", min=0.0, max=1.0)]
-Rule = Annotated[str, typer.Option("--rule", help="Layer ratios: uniform, erk or epl.")]
+Frozen = Annotated[
+    float | None,
+    typer.Option(
+        help="Instead of --prune and --lock: their sum, placed around the sparsity.", min=0.0, max=1.0
+    ),
+]
+Rule = Annotated[
+    str, typer.Option("--rule", help="Layer ratios: uniform, erk or epl.", callback=one_of(*get_args(_Rule)))
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random bit.", min=0, max=2**64 - 1)]
 Generator = Annotated[
     str, typer.Option("--generator", help="philox4x32 or threefry4x32, or either with -ROUNDS.")
@@ -66,6 +95,9 @@ Generator = Annotated[
 InputSize = Annotated[str | None, typer.Option("--input", metavar="CxHxW", help="Shape of one input image.")]
 Classes = Annotated[int | None, typer.Option("--classes", help="Number of classes.", min=1)]
 Threads = Annotated[int, typer.Option("--threads", help="CPU threads.", min=1)]
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+]
 
 
 class Main(Protocol):
@@ -77,23 +109,27 @@ class Main(Protocol):
 
 
 def command(
-    name: str, *, example: str, show: Callable[[Answer], RenderableType | None]
+    name: str, *, example: str | list[str], show: Callable[[Answer], RenderableType | None]
 ) -> Callable[[Callable[..., Answer]], Main]:
     """Makes a command of a function that returns the JSON object it answers with.
 
     The function takes typer parameters, among them `as_json: cli.Json = False`; its docstring is the help
-    text and `example` closes it. `show` turns the answer into what a person reads (None: nothing).
+    text and the examples close it, each on a line of its own. `show` turns the answer into what a person
+    reads (None: nothing); a string is written as it is.
     """
+    # \b: lines stay as they are
+    examples = [example] if isinstance(example, str) else example
+    epilog = "\b\n" + "\n".join(["Example:", *(f"  {line}" for line in examples)])
 
     def decorate(function: Callable[..., Answer]) -> Main:
         @functools.wraps(function)
         def run(**values: Any) -> None:
             _answer(lambda: function(**values), show, bool(values.get("as_json")))
 
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(
-            name, epilog=f"Example:  {example}", context_settings={"help_option_names": ["-h", "--help"]}
-        )(run)
+        # plain text: in rich markup [out, K] would be a style
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+        app.command(name, epilog=epilog, context_settings=settings)(run)
 
         def main(arguments: list[str] | None = None) -> NoReturn:
             app(arguments, prog_name=name)
@@ -128,8 +164,10 @@ def _answer(
         raise typer.Exit(1) from None
     if as_json:
         stdout.write(to_json(answer))
+    elif isinstance(shown, str):
+        stdout.write(shown + "\n")
     elif shown is not None:
-        Console(file=stdout).print(shown)
+        Console(file=stdout, width=None if stdout.isatty() else UNLIMITED).print(shown)
 
 
 def _refusal(error: Exception) -> SltError | None:
@@ -179,10 +217,20 @@ def progress(fields: str = "") -> Iterator[Progress]:
     `fields` is a template over the task's fields, such as "{task.fields[rate]:.0f} images/s".
     """
     console = Console(stderr=True)
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    ]
     columns += [TimeRemainingColumn()] + ([TextColumn(fields)] if fields else [])
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         yield bar
+
+
+def count(number: int, what: str) -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def usage(message: str) -> NoReturn:

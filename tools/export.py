@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from slt_infer import models
 from slt_infer.codec import ticket_from_masks
 from slt_infer.errors import SltError
 from slt_infer.format import save
+from slt_infer.freeze import placement
 from slt_infer.report import ticket_report
 from slt_infer.runtime.synthetic import synthetic_ticket
 from slt_infer.search import result
@@ -20,18 +22,24 @@ from slt_infer.tools import cli, tables
 
 
 def show(answer: dict[str, Any]) -> RenderableType:
-    return Group(f"wrote {answer['file']}", tables.ratios(answer), tables.sizes(answer))
+    head = [Text(f"wrote {answer['file']}"), Text(tables.origin(answer["provenance"]))]
+    return Group(*head, tables.ratios(answer), tables.sizes(answer))
 
 
 @cli.command(
     "slt-export",
-    example="slt-export runs/mlp-3f2a91 -o net.slt   or   slt-export --synthetic resnet18-cifar "
-    "--sparsity 0.9 --prune 0.85 --lock 0.05 --seed 1 -o r18.slt",
+    example=[
+        "slt-export runs -o net.slt",
+        "slt-export --synthetic resnet18-cifar --sparsity 0.9 --frozen 0.85 -o r18.slt",
+    ],
     show=show,
 )
 def main(
     context: typer.Context,
-    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder of slt-train.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN", help="Run folder of slt-train, or a folder that holds one."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="The file to write.")
     ] = None,
@@ -39,11 +47,16 @@ def main(
         str | None, typer.Option(metavar="NETWORK", help="No search: a random mask of this network.")
     ] = None,
     profile: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Synthetic: copy the layers' shares of this run.")
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Synthetic: of its free weights each layer keeps the share that it kept in RUN.",
+        ),
     ] = None,
     sparsity: cli.Sparsity = 0.5,
     prune: cli.Prune = 0.0,
     lock: cli.Lock = 0.0,
+    frozen: cli.Frozen = None,
     rule: cli.Rule = "epl",
     bits: Annotated[int, typer.Option(help="Freeze planes at most.", min=1, max=16)] = 8,
     seed: cli.Seed = 0,
@@ -51,6 +64,7 @@ def main(
     input_size: cli.InputSize = None,
     classes: cli.Classes = None,
     as_json: cli.Json = False,
+    version: cli.Version = False,
 ) -> cli.Answer:
     """Packs a ticket into one .slt file and reports its size against every other way to store the network.
 
@@ -68,6 +82,10 @@ def main(
         image = cli.image_shape(input_size) if input_size else None
         network = models.network(str(synthetic), input=image, classes=classes)
         source = Source.named(generator, seed)
+        if frozen is not None:
+            if prune or lock:
+                cli.usage("--frozen stands instead of --prune and --lock")
+            prune, lock = placement(sparsity, frozen)
         shares = _shares(result.load_summary(result.find(profile)), len(network.layers)) if profile else None
         ticket = synthetic_ticket(network, source, sparsity, prune, lock, rule, bits, shares)  # type: ignore[arg-type]
     save(ticket, out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import typer
 from rich.console import Group, RenderableType
@@ -14,6 +15,7 @@ from slt_infer import _core
 from slt_infer.codec import core_layer
 from slt_infer.errors import SltError
 from slt_infer.format import load
+from slt_infer.format.header import VERSION
 from slt_infer.report import ticket_report
 from slt_infer.ticket import Layer, Ticket
 from slt_infer.tools import cli, tables
@@ -26,25 +28,33 @@ def show(answer: dict[str, Any]) -> RenderableType:
         return Group(*(Text(f"{key}: {_text(value)}") for key, value in answer.items()))
     if "values" in answer:
         rows = (" ".join("+" if v > 0 else "-" if v < 0 else "." for v in row) for row in answer["values"])
-        return Group(
-            Text(f"{answer['layer']}: {answer['shape']}, c = {answer['constant']!r}"), *map(Text, rows)
-        )
+        return "\n".join([f"{answer['layer']}: {answer['shape']}, c = {answer['constant']!r}", *rows])
     source = answer["source"]
     image = "x".join(map(str, answer["input"]))
-    head = (
-        f"{answer['file']}: {answer['network']}, input {image}, {answer['classes']} classes, "
-        f"{source['generator']} with {source['rounds']} rounds, seed {source['seed']}; all checksums right"
-    )
-    return Group(Text(head), tables.ratios(answer), tables.layers(answer), tables.sizes(answer))
+    lines = [
+        f"{answer['file']}: {answer['network']}, input {image}, {answer['classes']} classes",
+        f"{source['generator']} with {source['rounds']} rounds, seed {source['seed']}; "
+        f"format version {answer['format']}; all checksums right",
+        tables.origin(answer["provenance"]),
+        *_preprocessing(answer["preprocessing"]),
+    ]
+    return Group(*map(Text, lines), tables.ratios(answer), tables.layers(answer), tables.sizes(answer))
+
+
+def _preprocessing(rules: dict[str, Any]) -> list[str]:
+    mean, std = (" ".join(f"{value:g}" for value in rules[key]) for key in ("mean", "std"))
+    images = f"mean {mean}, std {std}" if mean else "divided by 255"
+    lines = [f"images: {images}, resize {rules['resize']}"]
+    return lines + ([f"class names: {', '.join(rules['classes'])}"] if rules["classes"] else [])
 
 
 def _text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-@cli.command("slt-inspect", example="slt-inspect net.slt --weights fc1 --json", show=show)
+@cli.command("slt-inspect", example=["slt-inspect net.slt", "slt-inspect net.slt --weights fc1"], show=show)
 def main(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A packed ticket (.slt).")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A packed ticket (.slt).")] = None,
     weights: Annotated[
         str | None,
         typer.Option(metavar="LAYER", help="Print this layer's weights instead, a row per output."),
@@ -53,11 +63,12 @@ def main(
         bool, typer.Option("--machine", help="Tell which instruction set is used here, and why.")
     ] = False,
     as_json: cli.Json = False,
+    version: cli.Version = False,
 ) -> cli.Answer:
     """Verifies every checksum of a packed ticket and prints what is inside: sizes, layers, realised ratios.
 
     --weights LAYER regenerates one layer: rows of [out, K], in docs/format.md's order, as + (c), - (-c) and
-    . (removed).
+    . (removed), a line per row of the weight matrix.
     """
     if machine:
         return dict(_core.machine())
@@ -65,7 +76,8 @@ def main(
         cli.usage("give a FILE, or --machine")
     ticket = load(file)
     if weights is None:
-        return {"file": str(file), **ticket_report(ticket)}
+        rules = msgspec.to_builtins(ticket.preprocessing)
+        return {"file": str(file), "format": VERSION, "preprocessing": rules, **ticket_report(ticket)}
     names = [layer.shape.name for layer in ticket.layers]
     if weights not in names:
         raise SltError("no-layer", f"no layer {weights!r}; there are: {', '.join(names)}", "--weights")

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -17,24 +18,32 @@ from rich.text import Text
 
 from slt_infer.data import Images, load_files, preprocess
 from slt_infer.data import load as load_data
-from slt_infer.errors import SltError
+from slt_infer.data.folder import image_files
+from slt_infer.errors import DataError, SltError
 from slt_infer.format import load
 from slt_infer.runtime import Plan
 from slt_infer.runtime.plan import BACKENDS, MODES
 from slt_infer.search.result import find
 from slt_infer.ticket import Ticket
-from slt_infer.tools import cli
+from slt_infer.tools import cli, tables
+
+SHOWN = 20  # images whose classes a person is told
 
 
 def show(answer: dict[str, Any]) -> RenderableType:
     lines: list[RenderableType] = []
-    for result in answer.get("results", []):
+    results = answer.get("results", [])
+    for result in results[:SHOWN]:
         table = Table("class", "share", box=None)
         for row in result["top"]:
             table.add_row(row["class"], f"{row['probability']:.1%}")
         lines += [Text(result["file"], style="bold", overflow="fold", no_wrap=True), table]
+    if len(results) > SHOWN:
+        lines.append(Text(f"the first {SHOWN} of {len(results):,} images; --json gives all"))
     if "accuracy" in answer:
-        lines.append(Text(f"{answer['accuracy']:.2%} of {answer['images']} images right", style="bold"))
+        lines.append(
+            Text(f"{answer['accuracy']:.2%} of {cli.count(answer['images'], 'image')} right", style="bold")
+        )
     if "predictions" in answer:
         lines.append(Text(" ".join(map(str, answer["predictions"]))))
     if "against" in answer:
@@ -47,34 +56,54 @@ def show(answer: dict[str, Any]) -> RenderableType:
         ]
     counted = answer["peak_weight_bytes"] is not None
     lines += [
-        Text(f"{answer['images']} images, {answer['ms_per_image']:.3f} ms each"),
-        Text(f"{answer['mode']} on {answer['backend']} ({answer['isa']}), {answer['threads']} threads"),
+        Text(f"{cli.count(answer['images'], 'image')}, {answer['ms_per_image']:.3f} ms each"),
+        Text(
+            f"{answer['mode']} on {answer['backend']} ({answer['isa']}), "
+            f"{cli.count(answer['threads'], 'thread')}"
+        ),
         *([Text(f"at most {answer['peak_weight_bytes']:,} bytes of weights")] if counted else []),
         Text(f"{answer['max_rss_bytes'] / 1e6:,.0f} MB of memory in all"),
     ]
     return Group(*lines)
 
 
-@cli.command("slt-run", example="slt-run net.slt --data fashion-mnist --limit 1000 --json", show=show)
+@cli.command(
+    "slt-run",
+    example=["slt-run net.slt --data fashion-mnist --limit 1000", "slt-run net.slt photo.png --topk 3"],
+    show=show,
+)
 def main(
     file: cli.TicketFile,
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="[IMAGES]", help="Image files, instead of --data.")
+        list[Path] | None,
+        typer.Argument(metavar="IMAGES", help="Image files, or folders of them, instead of --data."),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(metavar="NAME|PATH", help="Data set name, or a file or folder of images."),
     ] = None,
     data_dir: cli.DataDir = None,
-    split: Annotated[str, typer.Option(help="Part of the data set: test or train.")] = "test",
-    topk: Annotated[int, typer.Option(help="Classes to name for each image file.", min=1)] = 5,
+    split: Annotated[
+        str, typer.Option(help="Part of the data set: test or train.", callback=cli.one_of("test", "train"))
+    ] = "test",
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            help="Bring images to the network's size by exact, stretch or crop, whatever the ticket says.",
+            callback=cli.one_of("exact", "stretch", "crop"),
+        ),
+    ] = None,
+    topk: Annotated[int, typer.Option(help="Classes to name for each image without a label.", min=1)] = 5,
     mode: Annotated[
         str,
         typer.Option(
-            help="stream regenerates weights at every use; resident keeps them, at most 2 bits each."
+            help="stream regenerates weights at every use; resident keeps them, at most 2 bits each.",
+            callback=cli.one_of(*MODES),
         ),
     ] = "stream",
-    backend: Annotated[str, typer.Option(help="cpu, or the slow reference.")] = "cpu",
+    backend: Annotated[
+        str, typer.Option(help="cpu, or the slow reference.", callback=cli.one_of(*BACKENDS))
+    ] = "cpu",
     threads: cli.Threads = 1,
     batch: Annotated[int, typer.Option(help="Images in one call of the network.", min=1)] = 100,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images.", min=1)] = None,
@@ -88,23 +117,22 @@ def main(
         ),
     ] = None,
     as_json: cli.Json = False,
+    version: cli.Version = False,
 ) -> cli.Answer:
-    """Runs a packed ticket: accuracy on a labelled data set, or the likeliest classes of image files.
+    """Runs a packed ticket: accuracy on a labelled data set, or the likeliest classes of other images.
 
     Weights come from the seed in the file, every product is an addition. Times are of the network
     alone, without reading and preprocessing.
     """
-    if bool(images) == (data is not None):
-        cli.usage("give image files, or --data, not both")
-    for name, value, choices in (
-        ("--mode", mode, MODES),
-        ("--backend", backend, BACKENDS),
-        ("--split", split, ("test", "train")),
-    ):
-        if value not in choices:
-            cli.usage(f"{name} is one of {', '.join(choices)}, not {value}")
+    if images and data is not None:
+        cli.usage("give image files or --data, not both")
+    if not images and data is None:
+        cli.usage("give image files, or a data set by --data")
     ticket = load(file)
-    source = _images(ticket, images or [], data, data_dir, split, limit)
+    if dict(ticket.provenance).get("method") == "synthetic":
+        cli.note(tables.SYNTHETIC)
+    files = _files(images or [])[:limit]
+    source = _images(ticket, files, data, data_dir, split, limit, resize)
     net = Plan(ticket, backend=cast(Any, backend), mode=cast(Any, mode), threads=threads)
     names = _class_names(ticket, source)
     answer: dict[str, Any] = {"file": file, "network": ticket.network.name, "images": len(source)}
@@ -117,8 +145,8 @@ def main(
         answer["predictions"] = predicted
     if against:
         answer["against"] = _compare(against, predicted)
-    if images:
-        answer["results"] = _results(logits, images, names, topk)
+    if source.labels is None:
+        answer["results"] = _results(logits, files or _numbered(source), names, topk)
     return answer | {
         "ms_per_image": 1000 * seconds / len(source),
         "peak_weight_bytes": net.peak_weight_bytes,
@@ -131,13 +159,40 @@ def main(
     }
 
 
+def _files(given: list[Path]) -> list[Path]:
+    """The files, and those in the folders. Raises DataError for a folder without images."""
+    files = []
+    for path in given:
+        inside = image_files(path) if path.is_dir() else [path]
+        if not inside:
+            raise DataError("missing-data", "holds no image files", str(path))
+        files += inside
+    return files
+
+
 def _images(
-    ticket: Ticket, files: list[Path], data: str | None, data_dir: Path | None, split: str, limit: int | None
+    ticket: Ticket,
+    files: list[Path],
+    data: str | None,
+    data_dir: Path | None,
+    split: str,
+    limit: int | None,
+    resize: str | None,
 ) -> Images:
-    size, resize = ticket.network.input, ticket.preprocessing.resize
-    if data is None:
-        return load_files(files[:limit], size, resize)
-    return load_data(data, split, data_dir, size=size, resize=resize, limit=limit)
+    size, rule = ticket.network.input, resize or ticket.preprocessing.resize
+    try:
+        if data is None:
+            return load_files(files, size, rule)
+        return load_data(data, split, data_dir, size=size, resize=rule, limit=limit)
+    except DataError as error:
+        if error.code != "bad-size" or rule != "exact":
+            raise
+        message = f"{error.message} (height x width); --resize stretch or --resize crop brings it to that"
+        raise DataError(error.code, message, error.where) from error
+
+
+def _numbered(source: Images) -> list[str]:
+    return [f"{source.name}, image {i}" for i in range(len(source))]
 
 
 def _run(net: Plan, source: Images, batch: int) -> tuple[np.ndarray, float]:
@@ -161,7 +216,9 @@ def _class_names(ticket: Ticket, source: Images) -> list[str]:
     return list(names) if len(names) == count else [str(i) for i in range(count)]
 
 
-def _results(logits: np.ndarray, files: list[Path], names: list[str], topk: int) -> list[dict[str, Any]]:
+def _results(
+    logits: np.ndarray, files: Sequence[str | Path], names: list[str], topk: int
+) -> list[dict[str, Any]]:
     results = []
     for path, row in zip(files, logits, strict=False):
         exact = row.astype(np.float64)

@@ -18,6 +18,17 @@ SIZE_ROWS = [
 ]
 
 
+SYNTHETIC = "SYNTHETIC: a random mask; predictions mean nothing"
+
+
+def origin(provenance: dict[str, str]) -> str:
+    """Where a ticket comes from, in a line."""
+    if provenance.get("method") == "synthetic":
+        return SYNTHETIC
+    known = [f"{key} {provenance[key]}" for key in ("method", "data", "run") if key in provenance]
+    return "searched: " + ", ".join(known) if known else "of unknown origin"
+
+
 def number(value: float) -> str:
     """Bytes, or another count, with thousands separated."""
     return f"{value:,.0f}"
@@ -53,7 +64,7 @@ def ratios(answer: dict[str, Any]) -> Text:
     asked = answer["provenance"]
     lines = []
     for name in ("sparsity", "prune", "lock"):
-        requested = f" (asked for {asked[name]})" if name in asked else ""
+        requested = f" (asked for {float(asked[name]):g})" if name in asked else ""
         lines.append(f"{name} {answer[name]:.4f}{requested}")
     return Text(
         ", ".join([*lines, f"density {answer['density']:.4f}", f"MAC density {answer['mac_density']:.4f}"])
@@ -77,5 +88,8 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), title_style="bold")
     for column in columns:
         left = column in ("layer", "shape", "part", "stored as", "mode")
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+        # in a narrow terminal names are shortened, never numbers
+        table.add_column(
+            column, justify="left" if left else "right", no_wrap=not left, overflow="ellipsis", min_width=3
+        )
     return table

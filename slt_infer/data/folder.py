@@ -37,9 +37,11 @@ def load_folder(
     if unknown:
         raise DataError("malformed", f"class {unknown[0]} is not in the train split", str(root))
     files = (
-        [(p, label) for label, name in enumerate(classes) for p in _images(root / name)] if classes else []
+        [(p, label) for label, name in enumerate(classes) for p in image_files(root / name)]
+        if classes
+        else []
     )
-    flat = [] if files else [(p, -1) for p in _images(root)]
+    flat = [] if files else [(p, -1) for p in image_files(root)]
     chosen = (files or flat)[:limit]
     decoded = ((decode(path, str(path)), str(path)) for path, _ in chosen)
     pixels = stack(decoded, fit, str(root))
@@ -56,7 +58,8 @@ def _classes(root: Path) -> tuple[str, ...]:
     )
 
 
-def _images(root: Path) -> list[Path]:
+def image_files(root: Path) -> list[Path]:
+    """All image files of a folder, and of the folders in it, by path; none where there is no folder."""
     return (
         sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if root.is_dir()

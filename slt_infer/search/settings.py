@@ -77,6 +77,8 @@ def check(key: str, value: Any, where: str) -> None:
         msgspec.convert(value, _TYPES[key])
     except msgspec.ValidationError as error:
         raise SltError("bad-recipe", f"{wanted(key)}, not {value!r}", where) from error
+    if key == "epochs":
+        duration(value)
 
 
 def wanted(key: str) -> str:
@@ -87,6 +89,8 @@ def wanted(key: str) -> str:
     if not isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
         return "a text"
     whole = "whole " if isinstance(kind, msgspec.inspect.IntType) else ""
+    if kind.ge is not None and kind.le is not None:
+        return f"a {whole}number from {kind.ge} to {kind.le}"
     bounds = (("at least", kind.ge), ("above", kind.gt), ("at most", kind.le), ("below", kind.lt))
     return f"a {whole}number " + " and ".join(f"{text} {at}" for text, at in bounds if at is not None)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import slt_infer
 from slt_infer.errors import TicketError
 from slt_infer.tools import cli
 
@@ -38,6 +39,17 @@ def test_help_tells_what_it_does_with_an_example(script: str, capsys: pytest.Cap
     text = capsys.readouterr().out
     assert "--json" in text
     assert re.search(rf"Example:\s+{script} ", text)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_version(script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(main_of(script), "--version") == 0
+    assert capsys.readouterr().out == f"slt-infer {slt_infer.__version__}\n"
+
+
+def test_help_keeps_what_is_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(main_of("slt-inspect"), "--help") == 0
+    assert "[out, K]" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -73,6 +73,50 @@ def test_image_files(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         assert [top["logit"] for top in result["top"]] == [pytest.approx(float(logits[i][j])) for j in order]
 
 
+def test_folders_and_unlabelled_data(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (21, 8, 8), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{i:02}.png")
+    by_folder = run(capsys, packed, tmp_path, "--topk", 1)["results"]
+    assert [result["file"] for result in by_folder] == [str(tmp_path / f"{i:02}.png") for i in range(21)]
+    by_data = run(capsys, packed, "--data", tmp_path, "--topk", 1)["results"]
+    assert [result["top"] for result in by_data] == [result["top"] for result in by_folder]
+    assert by_data[3]["file"] == f"{tmp_path.name}, image 3"
+    with pytest.raises(SystemExit):
+        main([str(packed), str(tmp_path), "--topk", "1"])
+    out = capsys.readouterr().out
+    assert out.count(".png") == 20
+    assert "the first 20 of 21 images" in out
+
+
+def test_an_image_of_another_size(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wide.png"
+    Image.fromarray(np.zeros((9, 12), np.uint8)).save(path)
+    assert run(capsys, packed, path)["images"] == 1  # the ticket stretches
+    error = run(capsys, packed, path, "--resize", "exact", code=1)["error"]
+    assert error["code"] == "bad-size"
+    for text in ("9x12", "8x8", "height x width", "--resize stretch"):
+        assert text in error["message"]
+    run(capsys, packed, path, "--resize", "fit", code=2)
+
+
+def test_a_synthetic_ticket_is_called_so(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare, path = load(packed), tmp_path / "synthetic.slt"
+    made = (("method", "synthetic"),)
+    save(Ticket(bare.network, bare.source, bare.layers, bare.preprocessing, made), path)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
+    with pytest.raises(SystemExit):
+        main([str(path), str(tmp_path / "black.png")])
+    out, err = capsys.readouterr()
+    assert err.startswith("SYNTHETIC: ")
+    assert "1 image," in out
+    assert "1 thread\n" in out
+
+
 def test_refusals(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, packed, code=2) is None
     assert run(capsys, packed, tmp_path / "a.png", "--data", "digits", code=2) is None
@@ -87,6 +131,10 @@ def test_refusals(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
         error = run(capsys, *arguments, code=1)["error"]
         assert set(error) == {"code", "message", "where"}
         assert error["message"]
+    assert "the copy is incomplete" in run(capsys, damaged, "--data", "digits", code=1)["error"]["message"]
+    empty = tmp_path / "empty-idx3-ubyte"
+    empty.write_bytes(bytes((0, 0, 8, 3)) + 3 * bytes(4))
+    assert run(capsys, packed, "--data", empty, code=1)["error"]["code"] == "missing-data"
 
 
 def test_a_person_reads_a_table(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

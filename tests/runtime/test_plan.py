@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slt_infer import _core, reference
+from slt_infer import _core, models, reference
 from slt_infer.errors import SltError, TicketError
 from slt_infer.runtime import Plan, accumulations
 from slt_infer.runtime.schedule import schedule
@@ -167,3 +167,16 @@ def test_accumulations_give_every_layer_its_affine() -> None:
     np.testing.assert_array_equal(logits, Plan(ticket)(x))
     np.testing.assert_array_equal(logits, reference.run(ticket, x))
     assert abs(float(logits.mean())) < 1e-6
+
+
+def test_wants_a_loaded_ticket() -> None:
+    with pytest.raises(SltError, match=r"Plan\(load\(path\)\)") as caught:
+        Plan("net.slt")
+    assert caught.value.code == "bad-ticket"
+
+
+def test_short_in_an_interactive_session() -> None:
+    ticket = random_ticket(models.network("conv2@0.1", (1, 8, 8), 10))
+    assert repr(ticket).startswith("<Ticket conv2@0.1, ")
+    assert repr(Plan(ticket)).startswith("<Plan conv2@0.1, input [1, 8, 8], stream on cpu (")
+    assert max(len(repr(ticket)), len(repr(Plan(ticket)))) < 200

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -130,6 +132,52 @@ def test_a_person_gets_a_table(out: Path, finished: dict) -> None:
         *("--out", str(out)),
     )
     assert "test_accuracy" in done.stdout
+    assert re.search(r"epochs +2 *$", done.stdout, re.MULTILINE)
+    assert not re.search(r"[{}]|\d{6}", done.stdout.replace(finished["run"], ""))
+    assert done.stdout.splitlines()[-1] == f"next: slt-export {finished['run']} -o net.slt"
+
+
+def test_tells_what_it_does_when_it_stops_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from slt_infer.search import trainer
+    from slt_infer.tools import train
+
+    arguments = ["--arch", "mlp-64-32-10", "--batch", "64", "--epochs", "3ep", "--out", str(tmp_path)]
+    end_epoch = trainer.Search._end_epoch
+
+    def interrupt(search: trainer.Search, epoch: int) -> dict:
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return end_epoch(search, epoch)
+
+    monkeypatch.setattr(train, "LINE_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Search, "_end_epoch", interrupt)
+        stopped = slt_train(*arguments)
+    assert stopped.returncode == 130
+    lines = stopped.stderr.splitlines()
+    assert lines[0] == "mlp-64-32-10 on digits: 1,298 images, 144 more for validation"
+    assert lines[1] == "2,368 weights: 2,368 free, 1,184 will be kept; 60 iterations"
+    assert lines[2].startswith(f"run folder {tmp_path}")
+    progress = r"iteration 10/60  loss \d\.\d{3}  accuracy 0\.\d{3}  \d+ images/s  \d+:\d\d:\d\d left"
+    assert re.fullmatch(progress, lines[3])
+    assert "stopped at iteration 60; the same command goes on from iteration 40" in lines
+    assert all(len(line) <= 80 for line in lines if str(tmp_path) not in line)
+    resumed = slt_train(*arguments)
+    assert resumed.returncode == 0
+    assert f"going on from iteration 40 of {tmp_path}" in resumed.stderr
+
+
+def test_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text('raise ModuleNotFoundError("no torch here", name="torch")\n')
+    command = [sys.executable, "-m", "slt_infer.tools.train", "--out", str(tmp_path), "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "missing-torch"
+    assert "pip install 'slt-infer[search]'" in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -137,11 +185,13 @@ def test_a_person_gets_a_table(out: Path, finished: dict) -> None:
     [
         (["--arch", "conv3"], "bad-network"),
         (["--recipe", "no such recipe"], "no-recipe"),
-        (["--method", "magnitude"], "bad-recipe"),
         (["--sparsity", "0.2", "--prune", "0.4"], "bad-ratio"),
         (["--generator", "mt19937"], "bad-value"),
         (["--set", "learning_rate=1"], "bad-recipe"),
         (["--classes", "3"], "bad-classes"),
+        (["--batch", "2000"], "bad-recipe"),
+        (["--prune", "0.5", "--lock", "0.5"], "bad-recipe"),
+        (["--device", "abacus"], "bad-device"),
     ],
 )
 def test_refusals(out: Path, arguments: list[str], code: str) -> None:
@@ -156,6 +206,11 @@ def test_bad_usage(out: Path) -> None:
         ["--frozen", "0.5", "--prune", "0.1"],
         ["--set", "lr"],
         ["--threads", "0"],
+        ["--method", "magnitude"],
+        ["--rule", "pyramidal"],
+        ["--sparsity", "1.5"],
+        ["--lr", "0"],
+        ["--epochs", "soon"],
     ):
         done = slt_train(*arguments, "--out", str(out / "refused"))
         assert (done.returncode, done.stdout) == (2, "")
@@ -166,6 +221,8 @@ def test_help_has_an_example() -> None:
     assert done.returncode == 0
     assert "Example:" in done.stdout
     assert "--sparsity" in done.stdout
+    for text in ("resnet34-cifar", "mlp-digits", "default: 20ep; conv 100ep"):
+        assert text in " ".join(done.stdout.split())
 
 
 def test_the_demo_recipe_learns_the_digits(out: Path) -> None:

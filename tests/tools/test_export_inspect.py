@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 
 from slt_infer import load, reference
-from slt_infer.ticket import unpack_bits
+from slt_infer.report import ticket_report
+from slt_infer.ticket import Preprocessing, unpack_bits
+from slt_infer.tools import tables
 from slt_infer.tools.export import main as export
 from slt_infer.tools.inspect import main as inspect
+from slt_infer.tools.inspect import show as inspect_show
 from slt_infer.tools.run import main as slt_run
 
 SYNTHETIC = [
@@ -113,13 +120,38 @@ def test_inspect_answers_what_scripts_rely_on(call, packed):
     assert all(layer.keys() >= LAYER for layer in answer["layers"])
     assert answer["density"] == pytest.approx(1 - answer["sparsity"])
     assert answer["source"] == {"generator": "philox4x32", "rounds": 10, "seed": 5}
+    assert answer["format"] == 0
+    assert answer["preprocessing"] == {"mean": [], "std": [], "resize": "exact", "classes": []}
+    assert answer["provenance"]["method"] == "synthetic"
 
 
 def test_inspect_prints_a_page_for_a_person(call, packed):
     code, out, _ = call(inspect, packed[0])
     assert code == 0
-    for text in ("asked for 0.7", "all checksums right", "1 bit per free weight", "whole file"):
+    for text in ("asked for 0.7", "all checksums right", "1 bit per free weight", "whole file", "SYNTHETIC"):
         assert text in " ".join(out.split())
+
+
+def test_numbers_are_never_cut(packed):
+    """Not in a narrow terminal, whose names are shortened instead."""
+    shown = io.StringIO()
+    answer = {"file": "net.slt", "format": 0, "preprocessing": msgspec.to_builtins(Preprocessing())}
+    report = ticket_report(load(packed[0]))
+    report["layers"] = [{**layer, "name": 9 * "long"} for layer in report["layers"]]
+    Console(file=shown, width=70).print(inspect_show({**answer, **report}))
+    rows = [line.split() for line in shown.getvalue().splitlines() if line.startswith("longlo")]
+    assert [row[0][-1] for row in rows] == len(rows) * ["…"]
+    free = [tables.short(layer["free"]) for layer in report["layers"]]
+    assert [row[3] for row in rows] == free
+
+
+def test_frozen_is_placed_around_the_sparsity(call, tmp_path):
+    path = tmp_path / "net.slt"
+    arguments = ["--synthetic", "conv2@0.25", "--sparsity", "0.6", "--frozen", "0.5", "-o", path, "--json"]
+    code, out, _ = call(export, *arguments)
+    asked = json.loads(out)["provenance"]
+    assert code == 0
+    assert (float(asked["prune"]), float(asked["lock"])) == (pytest.approx(0.35), pytest.approx(0.15))
 
 
 def test_inspect_regenerates_a_layer_as_the_reference_does(call, packed):
@@ -129,6 +161,9 @@ def test_inspect_regenerates_a_layer_as_the_reference_does(call, packed):
     assert code == 0
     values = np.array(json.loads(out)["values"], dtype=np.float32)
     assert np.array_equal(values, reference.weights(ticket.source, layer))
+    _, out, _ = call(inspect, packed[0], "--weights", layer.shape.name)
+    signs = ["".join(".+-"[int(np.sign(value))] for value in row) for row in values]
+    assert [line.replace(" ", "") for line in out.splitlines()[1:]] == signs
 
 
 def test_inspect_tells_the_machine(call):
@@ -150,6 +185,30 @@ def run(call, tmp_path):
     code, out, _ = call(train, *arguments, "--out", tmp_path / "runs", "--json")
     assert code == 0
     return json.loads(out)["run"]
+
+
+def test_a_folder_that_holds_one_run_stands_for_it(call, run, tmp_path):
+    code, out, _ = call(export, tmp_path / "runs", "-o", tmp_path / "found.slt", "--json")
+    assert code == 0
+    code, out, _ = call(inspect, tmp_path / "found.slt")
+    assert code == 0
+    for text in ("searched: method edge-popup, data digits", "class names: 0, 1, 2", "resize exact"):
+        assert text in out
+
+
+def test_a_damaged_run_is_refused_with_a_remedy(call, run, tmp_path):
+    for name in ("result.npz", "result.json"):
+        path = Path(run) / name
+        path.write_bytes(path.read_bytes()[:-40])
+        code, out, _ = call(export, run, "-o", tmp_path / "found.slt", "--json")
+        error = json.loads(out)["error"]
+        assert (code, error["code"], error["where"]) == (1, "bad-result", str(path))
+        assert "search again" in error["message"]
+
+
+def test_a_missing_folder_is_named(call):
+    _, out, _ = call(export, "--synthetic", "conv2@0.1", "-o", "/nowhere/x.slt", "--json")
+    assert json.loads(out)["error"]["where"] == "/nowhere"
 
 
 def test_a_search_is_packed_as_it_was_found(call, run, tmp_path):
@@ -198,7 +257,6 @@ def test_a_profile_copies_the_layers_shares(call, run, tmp_path):
 REFUSED = [
     (["--synthetic", "conv3", "-o", "x.slt"], 1, "bad-network"),
     (["--synthetic", "conv2", "--sparsity", "0.2", "--prune", "0.3", "-o", "x.slt"], 1, "bad-ratio"),
-    (["--synthetic", "conv2", "--rule", "pyramidal", "-o", "x.slt"], 1, "bad-rule"),
     (["--synthetic", "conv2", "--generator", "mt19937", "-o", "x.slt"], 1, "bad-value"),
     (["/nowhere", "-o", "x.slt"], 1, "no-result"),
     (["--synthetic", "conv2@0.1", "-o", "/nowhere/x.slt"], 1, "file"),
@@ -211,7 +269,17 @@ def test_export_refuses(call, arguments, code, error):
     assert (got, json.loads(out)["error"]["code"]) == (code, error)
 
 
-@pytest.mark.parametrize("arguments", [[], ["-o", "x.slt"], ["--synthetic", "conv2"], ["--sparsity", "2"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["-o", "x.slt"],
+        ["--synthetic", "conv2"],
+        ["--sparsity", "2"],
+        ["--synthetic", "conv2", "--rule", "pyramidal", "-o", "x.slt"],
+        ["--synthetic", "conv2", "--frozen", "0.5", "--lock", "0.5", "-o", "x.slt"],
+    ],
+)
 def test_export_tells_bad_usage(call, arguments):
     code, out, err = call(export, *arguments)
     assert (code, out) == (2, "")
@@ -227,6 +295,7 @@ def test_inspect_refuses_a_damaged_file(call, packed):
     error = json.loads(out)["error"]
     assert code == 1
     assert error["code"] in ("bad-checksum", "bad-padding")
+    assert str(path) in error["where"]
     assert "at byte" in error["where"]
     code, out, err = call(inspect, path)
     assert (code, out) == (1, "")
