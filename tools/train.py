@@ -159,6 +159,8 @@ def search(
     folder = out / run_name(settings)
     if (folder / "result.json").exists():
         cli.note(f"finished already: {folder}")
+    else:
+        cli.note(f"run folder {folder}; reading {settings.data}")
     size = cli.image_shape(settings.input) if settings.input else None
     train, test = (
         data.load(settings.data, split, data_dir, size=size, resize=settings.resize)
@@ -202,7 +204,9 @@ def _observers(bar: Progress, begun: list[Search]) -> tuple[Callable[[Search], N
     told = time.monotonic()
 
     def begin(search: Search) -> None:
+        nonlocal told
         begun.append(search)
+        told = time.monotonic()
         bar.reset(task, completed=search.iteration, total=search.iterations)
         for line in _beginning(search):
             cli.note(line)
@@ -235,7 +239,7 @@ def _observers(bar: Progress, begun: list[Search]) -> tuple[Callable[[Search], N
 
 
 def _beginning(search: Search) -> list[str]:
-    """Network, data, weights, length and folder of a search."""
+    """Network, data, weights and length of a search, and where it goes on."""
     layers, settings = search.net.each(), search.settings
     weights, free, locked = search.graph.weights, search.net.scores.numel(), sum(la.locked for la in layers)
     kept = locked + sum(count for _, count in search.net.spans)
@@ -246,8 +250,8 @@ def _beginning(search: Search) -> list[str]:
         f"{cli.count(search.iterations, 'iteration')}",
     ]
     if search.iteration:
-        return [*lines, f"going on from iteration {search.iteration} of {search.folder}"]
-    return [*lines, f"run folder {search.folder}"]
+        lines.append(f"going on from iteration {search.iteration} of {search.folder}")
+    return lines
 
 
 def _progress(step: Step, batch: int) -> str:

@@ -157,9 +157,9 @@ def test_tells_what_it_does_when_it_stops_and_goes_on(
         stopped = slt_train(*arguments)
     assert stopped.returncode == 130
     lines = stopped.stderr.splitlines()
-    assert lines[0] == "mlp-64-32-10 on digits: 1,298 images, 144 more for validation"
-    assert lines[1] == "2,368 weights: 2,368 free, 1,184 will be kept; 60 iterations"
-    assert lines[2].startswith(f"run folder {tmp_path}")
+    assert lines[0].startswith(f"run folder {tmp_path}/mlp-64-32-10-")
+    assert lines[1] == "mlp-64-32-10 on digits: 1,298 images, 144 more for validation"
+    assert lines[2] == "2,368 weights: 2,368 free, 1,184 will be kept; 60 iterations"
     progress = r"iteration 10/60  loss \d\.\d{3}  accuracy 0\.\d{3}  \d+ images/s  \d+:\d\d:\d\d left"
     assert re.fullmatch(progress, lines[3])
     assert "stopped at iteration 60; the same command goes on from iteration 40" in lines
