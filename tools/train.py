@@ -49,7 +49,10 @@ def main(
     dataset: Annotated[str | None, _flag("--data", "Data set name, or a path.", metavar="NAME|PATH")] = None,
     data_dir: cli.DataDir = None,
     method: Annotated[
-        str | None, _flag("--method", "edge-popup (global threshold) or edge-popup-local.")
+        str | None, _flag("--method", "edge-popup (global threshold), edge-popup-local or rate-aware.")
+    ] = None,
+    rate: Annotated[
+        float | None, _flag("--rate", "Rate-aware search: the more, the smaller the file; 0.002 is usual.")
     ] = None,
     sparsity: Annotated[float | None, _flag("--sparsity", "Share of all weights to remove.")] = None,
     prune: Annotated[float | None, _flag("--prune", "Share of weights frozen as pruned.")] = None,
@@ -89,6 +92,7 @@ def main(
         "arch": arch,
         "data": dataset,
         "method": method,
+        "rate": rate,
         "sparsity": sparsity,
         "prune": prune,
         "lock": lock,
@@ -160,7 +164,8 @@ def _observer(bar: Progress) -> Observer:
             bar.console.print(
                 f"epoch {step.epoch}  iteration {step.iteration}/{step.iterations}  loss {step.loss:.4f}"
                 f"  accuracy {step.accuracy:.4f}  validation {step.row['val_accuracy']:.4f}"
-                f"  density {step.row['density']:.4f}  {step.images_per_second:.0f} images/s",
+                f"  density {step.row['density']:.4f}  mask {step.row['mask_bits_prior']:.4f} bits"
+                f"  {step.images_per_second:.0f} images/s",
                 highlight=False,
                 soft_wrap=True,
             )
