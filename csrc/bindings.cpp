@@ -6,6 +6,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "codec.h"
@@ -170,15 +171,53 @@ const uint32_t* tile_words(const Words32& mask, uint64_t first, uint64_t last) {
     return mask.data() + (first == last ? 0 : first / 32);
 }
 
-py::bytes encode_static(const Words32& mask, uint64_t first, uint64_t last, uint32_t density) {
-    if (density < 1 || density > 255) refuse("density must be 1 to 255");
+using Intervals = std::vector<std::pair<uint32_t, uint32_t>>;  // (start, f)
+
+slt::Densities densities_of(uint32_t planes, bool sign, const Intervals& intervals) {
+    slt::Densities densities{};
+    densities.planes = planes;
+    densities.sign = sign;
+    if (intervals.size() > 16) refuse("there must be 1 to 16 intervals");
+    for (const auto& [start, f] : intervals) {
+        if (start > 0xFFFF || f > 0xFFFF) refuse("an interval's start or density is out of range");
+        densities.start[densities.count] = static_cast<uint16_t>(start);
+        densities.f[densities.count++] = static_cast<uint16_t>(f);
+    }
+    slt::check_densities(densities);
+    return densities;
+}
+
+slt::Densities static_of(uint32_t density) { return densities_of(0, false, {{0, density}}); }
+
+slt::Plane scores_of(const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id) {
+    const slt::Plane scores = {
+        slt::generator_of(generator), rounds, seed, slt::kScoreStream, id, 0, 0};
+    slt::check_generator(scores.generator, rounds);
+    return scores;
+}
+
+py::bytes encode(const Words32& mask, uint64_t first, uint64_t last, const slt::Plane& scores,
+                 const slt::Densities& densities, const std::string& isa) {
     const uint32_t* words = tile_words(mask, first, last);
+    const slt::Ops& ops = slt::ops(isa);
     std::vector<uint8_t> payload;
     {
         py::gil_scoped_release release;
-        payload = slt::encode_static(words, first, last, density);
+        payload = slt::encode(words, first, last, scores, densities, ops);
     }
     return py::bytes(reinterpret_cast<const char*>(payload.data()), payload.size());
+}
+
+py::bytes encode_static(const Words32& mask, uint64_t first, uint64_t last, uint32_t density) {
+    return encode(mask, first, last, {}, static_of(density), "");
+}
+
+py::bytes encode_prior(const Words32& mask, uint64_t first, uint64_t last,
+                       const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id,
+                       uint32_t planes, bool sign, const Intervals& intervals,
+                       const std::string& isa) {
+    return encode(mask, first, last, scores_of(generator, rounds, seed, id),
+                  densities_of(planes, sign, intervals), isa);
 }
 
 py::bytes encode_raw(const Words32& mask, uint64_t first, uint64_t last) {
@@ -186,9 +225,9 @@ py::bytes encode_raw(const Words32& mask, uint64_t first, uint64_t last) {
     return py::bytes(reinterpret_cast<const char*>(payload.data()), payload.size());
 }
 
-py::array_t<uint32_t> decode_static(const py::buffer& payload, uint64_t first, uint64_t last,
-                                    uint32_t density, const std::string& isa) {
-    if (density < 1 || density > 255) refuse("density must be 1 to 255");
+py::array_t<uint32_t> decode(const py::buffer& payload, uint64_t first, uint64_t last,
+                             const slt::Plane& scores, const slt::Densities& densities,
+                             const std::string& isa) {
     check_tile(first, last);
     const slt::Ops& ops = slt::ops(isa);
     const Bytes bytes(payload);
@@ -205,32 +244,53 @@ py::array_t<uint32_t> decode_static(const py::buffer& payload, uint64_t first, u
     {
         py::gil_scoped_release release;
         fault =
-            ops.decode_static(padded.data(), bytes.size() / 2, first, last, 16 * density, words);
+            ops.decode(padded.data(), bytes.size() / 2, first, last, scores, densities, words);
     }
     if (fault != slt::TileFault::none) refuse(slt::text_of(fault));
     return out;
 }
 
+py::array_t<uint32_t> decode_static(const py::buffer& payload, uint64_t first, uint64_t last,
+                                    uint32_t density, const std::string& isa) {
+    return decode(payload, first, last, {}, static_of(density), isa);
+}
+
+py::array_t<uint32_t> decode_prior(const py::buffer& payload, uint64_t first, uint64_t last,
+                                   const std::string& generator, uint32_t rounds, uint64_t seed,
+                                   uint32_t id, uint32_t planes, bool sign,
+                                   const Intervals& intervals, const std::string& isa) {
+    return decode(payload, first, last, scores_of(generator, rounds, seed, id),
+                  densities_of(planes, sign, intervals), isa);
+}
+
 std::shared_ptr<LayerCode> make_layer(const std::string& generator, uint32_t rounds, uint64_t seed,
                                       uint32_t id, uint32_t out, uint32_t fan_in, uint32_t bits,
                                       uint32_t prune, uint32_t lock, const std::string& mode,
-                                      uint32_t density, uint32_t tile_rows, const Words32& free,
-                                      const Words32& words, const py::buffer& payload,
-                                      slt::WeightMemoryPtr memory) {
+                                      uint32_t density, uint32_t planes, bool sign,
+                                      const Intervals& intervals, uint32_t tile_rows,
+                                      const Words32& free, const Words32& words,
+                                      const py::buffer& payload, slt::WeightMemoryPtr memory) {
     slt::LayerFields fields = {
-        slt::generator_of(generator), rounds,  seed,     id, out, fan_in, bits, prune, lock,
-        slt::MaskMode::raw,           density, tile_rows};
+        slt::generator_of(generator), rounds, seed, id, out, fan_in, bits, prune, lock,
+        slt::MaskMode::raw,           {},     tile_rows};
     if (mode == "const") {
-        if (density != 0 && density != 255) refuse("density of a const layer must be 0 or 255");
+        if (density != 0 && density != 4096) refuse("density of a const layer must be 0 or 4096");
         if (tile_rows != out) refuse("tile_rows of a const layer must be out");
         fields.mode = density == 0 ? slt::MaskMode::none : slt::MaskMode::all;
     } else if (mode == "static") {
         fields.mode = slt::MaskMode::coded;
+        fields.densities = static_of(density);
+    } else if (mode == "prior") {
+        if (planes == 0 && !sign) refuse("a prior layer reads a plane at least");
+        fields.mode = slt::MaskMode::coded;
+        fields.densities = densities_of(planes, sign, intervals);
     } else if (mode != "raw") {
         refuse("unknown mode \"" + mode + "\"");
-    } else if (density != 0) {
-        refuse("density of a raw layer must be 0");
     }
+    if ((mode == "raw" || mode == "prior") && density != 0)
+        refuse("density of a " + mode + " layer must be 0");
+    if (mode != "prior" && (planes != 0 || sign || !intervals.empty()))
+        refuse("planes, sign and intervals are for prior layers");
     const Bytes bytes(payload);
     const std::vector<uint32_t> free_list(free.data(), free.data() + free.size());
     const std::vector<uint32_t> word_list(words.data(), words.data() + words.size());
@@ -296,8 +356,9 @@ void bind_layer(py::module_& module) {
         "One layer's coded weights; ValueError where sizes do not agree or a tile is malformed.")
         .def(py::init(&make_layer), py::kw_only(), arg("generator"), arg("rounds"), arg("seed"),
              arg("id"), arg("out"), arg("fan_in"), arg("bits"), arg("prune"), arg("lock"),
-             arg("mode"), arg("density"), arg("tile_rows"), arg("free"), arg("words"),
-             arg("payload"), arg("memory").none(false))
+             arg("mode"), arg("density"), arg("planes"), arg("sign"), arg("intervals"),
+             arg("tile_rows"), arg("free"), arg("words"), arg("payload"),
+             arg("memory").none(false))
         .def_property_readonly("out", [](const LayerCode& layer) { return layer.fields().out; })
         .def_property_readonly("fan_in",
                                [](const LayerCode& layer) { return layer.fields().fan_in; })
@@ -343,6 +404,13 @@ PYBIND11_MODULE(_core, module) {
     module.def("decode_static", &decode_static, arg("payload"), arg("first"), arg("last"),
                arg("density"), arg("isa") = "",
                "uint32 words first div 32 to (last - 1) div 32; ValueError if malformed.");
+    module.def("encode_prior", &encode_prior, arg("mask"), arg("first"), arg("last"),
+               arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("planes"), arg("sign"),
+               arg("intervals"), arg("isa") = "",
+               "Payload of a prior tile; intervals are (start, f of 4096) pairs.");
+    module.def("decode_prior", &decode_prior, arg("payload"), arg("first"), arg("last"),
+               arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("planes"), arg("sign"),
+               arg("intervals"), arg("isa") = "", "As decode_static.");
     bind_layer(module);
     bind_runtime(module);
 }

@@ -27,8 +27,7 @@ void check_fields(const LayerFields& f) {
         refuse("out * P must be at most 2^32, not " + std::to_string(positions));
     check_freeze(f.bits, f.prune, f.lock);
     if (f.tile_rows < 1 || f.tile_rows > f.out) refuse("tile_rows must be 1 to out");
-    if (f.mode == MaskMode::coded && (f.density < 1 || f.density > 255))
-        refuse("density must be 1 to 255");
+    if (f.mode == MaskMode::coded) check_densities(f.densities);
 }
 
 // Rows at a time for what needs no more than a small buffer.
@@ -93,7 +92,7 @@ LayerCode::LayerCode(const LayerFields& fields, const std::vector<uint32_t>& fre
         const bool flag = words[i] >> 31;
         tile.raw = flag || fields_.mode == MaskMode::raw;
         if (flag && fields_.mode == MaskMode::raw)
-            refuse_tile(i, "the raw flag is for static layers");
+            refuse_tile(i, "the raw flag is for coded layers");
         if (tile.free > uint64_t{tile.rows} * fields_.fan_in)
             refuse_tile(i, "more free weights than weights");
         const uint64_t last = ordinal + tile.free;
@@ -121,6 +120,10 @@ size_t LayerCode::mask_words(uint32_t tile) const {
     return mask_words_of(t.first_free, t.first_free + t.free) + kMaskPadding;
 }
 
+Plane LayerCode::scores() const {
+    return {fields_.generator, fields_.rounds, fields_.seed, kScoreStream, fields_.id, 0, 0};
+}
+
 void LayerCode::decode_mask(uint32_t tile, uint32_t* out, const Ops& ops) const {
     const Tile& t = tiles_[tile];
     if (!has_mask()) return;
@@ -131,7 +134,7 @@ void LayerCode::decode_mask(uint32_t tile, uint32_t* out, const Ops& ops) const 
     const uint8_t* payload = payload_.data() + t.offset;
     const TileFault fault =
         t.raw ? decode_raw(payload, t.first_free, last, out)
-              : ops.decode_static(payload, t.words, t.first_free, last, 16 * fields_.density, out);
+              : ops.decode(payload, t.words, t.first_free, last, scores(), fields_.densities, out);
     if (fault != TileFault::none) refuse_tile(tile, text_of(fault));
     const uint8_t* end = payload + 2 * size_t{t.words};
     if (t.words % 2 && (end[0] | end[1])) refuse_tile(tile, "the padding is not zero");

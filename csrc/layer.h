@@ -12,7 +12,8 @@
 
 namespace slt {
 
-enum class MaskMode { all, none, raw, coded };  // const with density 255, const with 0, raw, static
+// const with density 4096, const with 0, raw, static or prior
+enum class MaskMode { all, none, raw, coded };
 
 struct LayerFields {
     Generator generator = Generator::philox4x32;
@@ -24,7 +25,7 @@ struct LayerFields {
     uint32_t bits = 0;    // B
     uint32_t prune = 0, lock = 0;
     MaskMode mode = MaskMode::all;
-    uint32_t density = 255;
+    Densities densities{};  // where coded
     uint32_t tile_rows = 1;
 };
 
@@ -106,6 +107,8 @@ class LayerCode {
     std::vector<uint32_t> mask(const Ops& ops) const;  // all mask bits by free ordinal
 
   private:
+    Plane scores() const;
+
     LayerFields fields_;
     WeightMemoryPtr memory_;
     std::vector<Tile> tiles_;

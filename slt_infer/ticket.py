@@ -262,15 +262,20 @@ class MaskCode:
     """A layer's mask as it stands in the file (docs/format.md, section 4): tiles of `tile_rows` rows.
 
     free and words: uint32 per tile (both empty for `const`); words has bit 31 set for a raw tile of a
-    `static` layer.
+    `static` or `prior` layer. planes, sign and intervals: for `prior` alone; pairs (start, f of 4096).
+    candidates: bytes in each mode that the writer tried; not part of the file.
     """
 
-    mode: Literal["const", "raw", "static"]
+    mode: Literal["const", "raw", "static", "prior"]
     density: int
     tile_rows: int
     free: np.ndarray
     words: np.ndarray
     payload: bytes
+    planes: int = 0
+    sign: bool = False
+    intervals: tuple[tuple[int, int], ...] = ()
+    candidates: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

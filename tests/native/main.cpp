@@ -27,7 +27,8 @@ int main(int count, char** arguments) {
     test::planes();
     test::freeze_patterns();
     test::deposits();
-    test::static_tiles();
+    test::frequencies();
+    test::coded_tiles();
     test::corrupted_tiles();
     test::layers();
     test::kernels();

@@ -1,0 +1,107 @@
+"""What a layer's initial scores say of its mask: the intervals of a `prior` mask (docs/format.md, section 5).
+
+A searched mask remembers where its scores began, and those the seed gives again. The high planes of a score
+and its sign form the number v of a cell; neighbouring cells are joined into intervals of one density each by
+dynamic programming over the counts of kept and dropped weights per cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from slt_infer import _core
+from slt_infer.ticket import Source, unpack_bits
+
+SCORE = 2  # stream
+SIGN_PLANE = 16
+MAX_PLANES = 8
+MAX_INTERVALS = 16
+# An interval takes 3 to 7 bytes of header: its array, its start below 2^9 and its f below 2^12.
+INTERVAL_BITS = 40
+
+
+@dataclass(frozen=True)
+class Prior:
+    """planes, sign and intervals as a layer's header has them; bits: what they and the mask ideally take."""
+
+    planes: int
+    sign: bool
+    intervals: tuple[tuple[int, int], ...]
+    bits: float
+
+    def shortened(self) -> Prior | None:
+        """The same without the low bits of v that no start has; None if a single interval is left."""
+        planes, sign, starts = self.planes, self.sign, [start for start, _ in self.intervals]
+        if len(starts) == 1:
+            return None
+        while all(start % 2 == 0 for start in starts):
+            starts = [start // 2 for start in starts]
+            planes, sign = (planes, False) if sign else (planes - 1, False)
+        intervals = tuple((start, f) for start, (_, f) in zip(starts, self.intervals, strict=True))
+        return Prior(planes, sign, intervals, self.bits)
+
+
+def find_prior(
+    source: Source, layer_id: int, free: int, mask: np.ndarray, planes: int = MAX_PLANES
+) -> Prior | None:
+    """The cheapest intervals over at most `planes` planes, with the sign where that pays; None where one
+    density for all is as cheap. mask: uint32 words by free ordinal.
+    """
+    if planes == 0 or free == 0:
+        return None
+    signed = cell_counts(source, layer_id, free, mask, planes)
+    plain = cut(signed.reshape(-1, 2, 2).sum(axis=1), planes, False)
+    return min(plain, cut(signed, planes, True), key=lambda prior: prior.bits).shortened()
+
+
+def cell_counts(source: Source, layer_id: int, free: int, mask: np.ndarray, planes: int) -> np.ndarray:
+    """int64 [2^(planes + 1), 2]: dropped and kept weights by v, the sign its lowest bit."""
+    cells = np.zeros(free, dtype=np.uint16)
+    for plane in (*range(planes), SIGN_PLANE):
+        words = _core.plane(
+            source.generator, source.rounds, source.seed, SCORE, layer_id, 0, plane, 0, -(-free // 128)
+        )
+        cells <<= 1
+        cells |= unpack_bits(words, free)
+    cells <<= 1
+    cells |= unpack_bits(mask, free)
+    return np.bincount(cells, minlength=2 ** (planes + 2)).reshape(-1, 2)
+
+
+def cut(counts: np.ndarray, planes: int, sign: bool) -> Prior:
+    """The cheapest at most MAX_INTERVALS runs of the cells of `counts` [n, 2]: coded bits and INTERVAL_BITS
+    for each.
+    """
+    cells = len(counts)
+    costs, f = run_costs(counts)
+    best = costs[0]  # [end]: of the cells before `end` in as many runs as there were rounds
+    choices, totals = [], [best[cells]]
+    for _ in range(1, min(MAX_INTERVALS, cells)):
+        with_last = best[:, None] + costs  # [begin of the last run, end]
+        choices.append(with_last.argmin(axis=0))
+        best = with_last.min(axis=0)
+        totals.append(best[cells])
+    runs = 1 + int(np.argmin([bits + INTERVAL_BITS * i for i, bits in enumerate(totals)]))
+    ends = [cells]
+    for choice in reversed(choices[: runs - 1]):
+        ends.append(int(choice[ends[-1]]))
+    starts = [0, *reversed(ends[1:])]
+    intervals = tuple(
+        (begin, int(f[begin, end])) for begin, end in zip(starts, reversed(ends), strict=True)
+    )
+    return Prior(planes, sign, intervals, float(totals[runs - 1]) + INTERVAL_BITS * runs)
+
+
+def run_costs(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coded bits, float64 [n + 1, n + 1], and the f of every run of cells begin .. end - 1; infinite where
+    a run is empty.
+    """
+    sums = np.concatenate([np.zeros((1, 2), dtype=np.int64), np.cumsum(counts, axis=0)])
+    dropped, kept = (sums[None, :, i] - sums[:, None, i] for i in range(2))
+    f = np.clip(np.rint(4096 * kept / np.maximum(dropped + kept, 1)), 1, 4095).astype(np.int64)
+    bits = 12 - np.log2(np.arange(1, 4097))  # of an outcome of frequency i + 1
+    costs = kept * bits[f - 1] + dropped * bits[4095 - f]
+    costs[np.tri(len(sums), dtype=bool)] = np.inf
+    return costs, f
