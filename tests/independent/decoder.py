@@ -5,6 +5,7 @@ decode(data) gives every part of a file as plain numbers, or raises Refused. Slo
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 from . import messagepack
 from .graph import check_graph
-from .random_bits import FREEZE, ROUNDS, SIGN, Source
+from .random_bits import FREEZE, ROUNDS, SCORE, SIGN, Source
 from .refused import Refused, need
 
 MAGIC = b"\x89SLT\r\n\x1a\n"
@@ -23,7 +24,8 @@ INPUT = ("channels", "height", "width", "mean", "std", "resize", "classes")
 SOURCE = ("generator", "rounds", "seed")
 LAYER = (
     *("name", "id", "out", "inputs", "rows", "columns", "groups"),
-    *("bits", "prune", "lock", "kept", "mode", "density", "tile_rows", "affine"),
+    *("bits", "prune", "lock", "kept"),
+    *("mode", "density", "planes", "sign", "intervals", "tile_rows", "affine"),
 )
 LAYER_RANGES = {
     "id": (0, 2**32 - 1),
@@ -32,7 +34,8 @@ LAYER_RANGES = {
     "bits": (0, 16),
     **dict.fromkeys(("prune", "lock"), (0, 2**16)),
     "kept": (1, 2**32),
-    "density": (0, 255),
+    "density": (0, 4096),
+    "planes": (0, 8),
     "tile_rows": (1, 2**20),
 }
 RAW = 1 << 31
@@ -132,16 +135,16 @@ def _header(parts: _Parts) -> dict[str, Any]:
         _check_layer(layer)
     for field in ("name", "id"):
         need(len({layer[field] for layer in header["layers"]}) == len(header["layers"]), f"{field} twice")
-    positions = sum(layer["out"] * _row_positions(layer) for layer in header["layers"])
+    positions = sum(layer["out"] * row_positions(layer) for layer in header["layers"])
     need(positions <= 2**20 + 2**13 * file_bytes, "too many positions for the file's length")
     provenance = header["provenance"]
-    need(isinstance(provenance, list), "provenance")
+    need(isinstance(provenance, list) and len(provenance) <= 64, "provenance")
     for pair in provenance:
         need(isinstance(pair, list) and len(pair) == 2, "provenance")
         _check_text(pair[0])
         _check_text(pair[1])
     # code points order as their UTF-8 does
-    need(all(a[0] < b[0] for a, b in zip(provenance, provenance[1:], strict=False)), "order of provenance")
+    need(all(a[0] < b[0] for a, b in itertools.pairwise(provenance)), "order of provenance")
     check_graph(header)
     return header
 
@@ -169,7 +172,7 @@ def _check_input(given: dict[str, Any]) -> None:
         need(all(type(value) is float and math.isfinite(value) for value in values), field)
     need(len(given["mean"]) == len(given["std"]) and all(value > 0 for value in given["std"]), "mean and std")
     need(given["resize"] in ("exact", "stretch", "crop"), "resize")
-    need(isinstance(given["classes"], list), "classes")
+    need(isinstance(given["classes"], list) and len(given["classes"]) <= 2**16, "classes")
     for name in given["classes"]:
         _check_text(name)
 
@@ -185,13 +188,15 @@ def _check_layer(layer: dict[str, Any]) -> None:
     for field, (low, high) in LAYER_RANGES.items():
         check_integer(layer[field], low, high, field)
     need(type(layer["affine"]) is bool, "affine")
-    positions = _row_positions(layer)
+    positions = row_positions(layer)
     need(layer["out"] % layer["groups"] == 0, "rows do not divide into groups")
-    need(_columns(layer) <= 2**24 and layer["out"] * positions <= 2**32, "a matrix over the bounds")
+    need(columns_of(layer) <= 2**24 and layer["out"] * positions <= 2**32, "a matrix over the bounds")
     bits, prune, lock = layer["bits"], layer["prune"], layer["lock"]
     need(prune + lock <= 2**bits and (bits == 0 or (prune | lock) & 1), "thresholds")
-    densities = {"const": (0, 255), "raw": (0,), "static": range(1, 256)}
+    densities = {"const": (0, 4096), "raw": (0,), "static": range(1, 4096), "prior": (0,)}
+    _check_text(layer["mode"])
     need(layer["mode"] in densities and layer["density"] in densities[layer["mode"]], "mode and density")
+    _check_intervals(layer)
     if layer["mode"] == "const":
         need(layer["tile_rows"] == layer["out"], "tile rows of const")
     else:
@@ -199,12 +204,27 @@ def _check_layer(layer: dict[str, Any]) -> None:
         need(layer["tile_rows"] == 1 or layer["tile_rows"] * positions <= 2**20, "a tile over the bound")
 
 
-def _columns(layer: dict[str, Any]) -> int:
+def _check_intervals(layer: dict[str, Any]) -> None:
+    planes, sign, intervals = layer["planes"], layer["sign"], layer["intervals"]
+    need(type(sign) is bool and isinstance(intervals, list), "sign and intervals")
+    if layer["mode"] != "prior":
+        need(planes == 0 and not sign and not intervals, "planes, sign or intervals without a prior")
+        return
+    need(planes + sign >= 1 and 1 <= len(intervals) <= 16, "planes and intervals")
+    for interval in intervals:
+        need(isinstance(interval, list) and len(interval) == 2, "an interval")
+        check_integer(interval[0], 0, 2 ** (planes + sign) - 1, "start")
+        check_integer(interval[1], 1, 4095, "f")
+    need(intervals[0][0] == 0, "the first start")
+    need(all(a[0] < b[0] and a[1] != b[1] for a, b in itertools.pairwise(intervals)), "intervals")
+
+
+def columns_of(layer: dict[str, Any]) -> int:
     return layer["rows"] * layer["columns"] * layer["inputs"]
 
 
-def _row_positions(layer: dict[str, Any]) -> int:
-    return -(-_columns(layer) // 128) * 128
+def row_positions(layer: dict[str, Any]) -> int:
+    return -(-columns_of(layer) // 128) * 128
 
 
 def _index(parts: _Parts, layers: list[dict[str, Any]]) -> list[list[tuple[int, int, int]]]:
@@ -244,14 +264,14 @@ def _layer(
     payloads: list[bytes],
     affine: tuple[list[float], list[float]] | None,
 ) -> Layer:
-    positions, columns = _row_positions(layer), _columns(layer)
-    pattern = [_pattern(source, layer, row * positions, columns) for row in range(layer["out"])]
+    positions, columns = row_positions(layer), columns_of(layer)
+    pattern = [pattern_of_row(source, layer, row * positions, columns) for row in range(layer["out"])]
     free, locked = [row[0] for row in pattern], [row[1] for row in pattern]
     total = sum(map(int.bit_count, free))
     if layer["mode"] == "const":
         mask = (1 << total) - 1 if layer["density"] else 0
     else:
-        mask = _mask(layer, tiles, payloads, [row.bit_count() for row in free])
+        mask = _mask(source, layer, tiles, payloads, [row.bit_count() for row in free])
     kept, ordinal = [], 0
     for free_row, locked_row in zip(free, locked, strict=True):
         kept.append(locked_row | _deposit(free_row, mask >> ordinal))
@@ -265,7 +285,7 @@ def _layer(
     return Layer(layer, free, locked, mask, kept, negative, constant, affine)
 
 
-def _pattern(source: Source, layer: dict[str, Any], first: int, columns: int) -> tuple[int, int]:
+def pattern_of_row(source: Source, layer: dict[str, Any], first: int, columns: int) -> tuple[int, int]:
     """Free and locked bits of the row that starts at position `first`."""
     bits, everywhere = layer["bits"], (1 << columns) - 1
     planes = [source.run(FREEZE, layer["id"], plane, first, columns) for plane in range(bits)]
@@ -301,7 +321,11 @@ def _deposit(where: int, bits: int) -> int:
 
 
 def _mask(
-    layer: dict[str, Any], tiles: list[tuple[int, int, int]], payloads: list[bytes], free_of_rows: list[int]
+    source: Source,
+    layer: dict[str, Any],
+    tiles: list[tuple[int, int, int]],
+    payloads: list[bytes],
+    free_of_rows: list[int],
 ) -> int:
     mask, a, rows = 0, 0, layer["tile_rows"]
     for i, ((free, words, _), payload) in enumerate(zip(tiles, payloads, strict=True)):
@@ -311,9 +335,27 @@ def _mask(
         if layer["mode"] == "raw" or words & RAW:
             mask |= _raw_tile(payload, a, b)
         else:
-            mask |= _coded_tile(payload, a, b, [16 * layer["density"]] * free) << a
+            mask |= _coded_tile(payload, a, b, frequencies(source, layer, a, b)) << a
         a = b
     return mask
+
+
+def frequencies(source: Source, layer: dict[str, Any], a: int, b: int) -> list[int]:
+    """f of the free ordinals a ... b - 1, in 4096ths."""
+    if layer["mode"] == "static":
+        return [layer["density"]] * (b - a)
+    starts = dict(layer["intervals"])
+    table: list[int] = []
+    for v in range(2 ** (layer["planes"] + layer["sign"])):
+        table.append(starts[v] if v in starts else table[-1])
+    first = a // 128 * 128
+    numbers = [*range(layer["planes"]), *([16] if layer["sign"] else [])]
+    planes = [source.run(SCORE, layer["id"], plane, first, b - first) >> a - first for plane in numbers]
+    of_ordinal = [0] * (b - a)
+    for plane in planes:
+        for i, v in enumerate(of_ordinal):
+            of_ordinal[i] = 2 * v + (plane >> i & 1)
+    return [table[v] for v in of_ordinal]
 
 
 def _raw_tile(payload: bytes, a: int, b: int) -> int:
