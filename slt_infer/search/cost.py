@@ -21,16 +21,12 @@ def score_bins(initial: NDArray[np.float32], bound: float) -> NDArray[np.uint8]:
 
 def mask_bits(mask: NDArray[np.bool_], bins: NDArray[np.uint8]) -> tuple[float, float]:
     """Entropy of a layer's mask [free] in bits: with one density per bin, and with one for the layer."""
-    total = np.bincount(bins, minlength=BINS)
-    kept = np.bincount(bins[mask], minlength=BINS)
-    return float(_entropy(total, kept).sum()), float(_entropy(total.sum(), kept.sum()))
+    counts = np.stack([np.bincount(bins[mask == value], minlength=BINS) for value in (False, True)])
+    return float(_entropy(counts).sum()), float(_entropy(counts.sum(1)))
 
 
-def _entropy(total: NDArray[np.int64], kept: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Bits of `total` binary choices of which `kept` are ones, of one density."""
-    return _surprise(total, kept) + _surprise(total, total - kept)
-
-
-def _surprise(total: NDArray[np.int64], part: NDArray[np.int64]) -> NDArray[np.float64]:
-    """part * log2(total / part), 0 where part is 0."""
-    return part * np.log2(np.maximum(total, 1) / np.maximum(part, 1))
+def _entropy(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Bits of binary choices of one density, of which [2, ...] counts were zeros and ones."""
+    total = counts.sum(0)
+    bits: NDArray[np.float64] = counts * np.log2(np.maximum(total, 1) / np.maximum(counts, 1))
+    return bits.sum(0)
