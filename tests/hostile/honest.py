@@ -12,13 +12,13 @@ COLUMNS = 2**13
 
 
 def one_layer(out: int, const: int, text: int = 0) -> Pieces:
-    """One const layer of `out` rows of 2^13 columns; `text` bytes of provenance, at most 65 x 256."""
+    """One const layer of `out` rows of 2^13 columns; class names of `text` bytes in all."""
     kept = out * COLUMNS
     layer = ["f", 0, out, COLUMNS, 1, 1, 1, 0, 0, 0, kept, "const", const, 0, False, [], out, False]
     nodes = [["flatten", 0], ["linear", 1, 0]]
-    image: list[Any] = [COLUMNS, 1, 1, [], [], "exact", []]
-    provenance = [[f"{i:02}", "x" * min(256, text - 256 * i)] for i in range(-(-text // 256))]
-    return Pieces(["f", image, ["philox4x32", 10, 0], [layer], nodes, provenance], [[]], [b""])
+    classes = ["x" * min(256, text - at) for at in range(0, text, 256)]
+    image: list[Any] = [COLUMNS, 1, 1, [], [], "exact", classes]
+    return Pieces(["f", image, ["philox4x32", 10, 0], [layer], nodes, []], [[]], [b""])
 
 
 def most_rows(file_bytes: int) -> int:
