@@ -243,8 +243,7 @@ py::array_t<uint32_t> decode(const py::buffer& payload, uint64_t first, uint64_t
     slt::TileFault fault;
     {
         py::gil_scoped_release release;
-        fault =
-            ops.decode(padded.data(), bytes.size() / 2, first, last, scores, densities, words);
+        fault = ops.decode(padded.data(), bytes.size() / 2, first, last, scores, densities, words);
     }
     if (fault != slt::TileFault::none) refuse(slt::text_of(fault));
     return out;
@@ -271,7 +270,7 @@ std::shared_ptr<LayerCode> make_layer(const std::string& generator, uint32_t rou
                                       const Words32& free, const Words32& words,
                                       const py::buffer& payload, slt::WeightMemoryPtr memory) {
     slt::LayerFields fields = {
-        slt::generator_of(generator), rounds, seed, id, out, fan_in, bits, prune, lock,
+        slt::generator_of(generator), rounds, seed,     id, out, fan_in, bits, prune, lock,
         slt::MaskMode::raw,           {},     tile_rows};
     if (mode == "const") {
         if (density != 0 && density != 4096) refuse("density of a const layer must be 0 or 4096");
@@ -357,8 +356,7 @@ void bind_layer(py::module_& module) {
         .def(py::init(&make_layer), py::kw_only(), arg("generator"), arg("rounds"), arg("seed"),
              arg("id"), arg("out"), arg("fan_in"), arg("bits"), arg("prune"), arg("lock"),
              arg("mode"), arg("density"), arg("planes"), arg("sign"), arg("intervals"),
-             arg("tile_rows"), arg("free"), arg("words"), arg("payload"),
-             arg("memory").none(false))
+             arg("tile_rows"), arg("free"), arg("words"), arg("payload"), arg("memory").none(false))
         .def_property_readonly("out", [](const LayerCode& layer) { return layer.fields().out; })
         .def_property_readonly("fan_in",
                                [](const LayerCode& layer) { return layer.fields().fan_in; })

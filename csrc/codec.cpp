@@ -47,8 +47,8 @@ std::vector<uint8_t> encode(const uint32_t* mask, uint64_t first, uint64_t last,
     if (first == last) return {};
     uint32_t states[32];
     std::fill_n(states, 32, 0x10000u);
-    // Filled from its end: coding runs backward. One word a bit at most, and one that is written but
-    // not kept.
+    // Filled from its end: coding runs backward. One word a bit at most, and one that is written
+    // but not kept.
     std::vector<uint16_t> words(last - first + 65);
     uint16_t* at = words.data() + words.size();
     std::vector<uint16_t> frequencies(128 * kEncoderBlocks, densities.f[0]);
@@ -94,7 +94,8 @@ void check_densities(const Densities& d) {
     need(d.count >= 1 && d.count <= 16, "there must be 1 to 16 intervals");
     need(d.start[0] == 0, "the first interval must start at 0");
     for (uint32_t i = 0; i < d.count; ++i) {
-        need(d.start[i] < 1u << (d.planes + d.sign), "an interval starts at 2^(planes + sign) or above");
+        need(d.start[i] < 1u << (d.planes + d.sign),
+             "an interval starts at 2^(planes + sign) or above");
         need(d.f[i] >= 1 && d.f[i] <= 4095, "a density must be 1 to 4095");
         if (i == 0) continue;
         need(d.start[i] > d.start[i - 1], "the intervals' starts must ascend");

@@ -84,14 +84,15 @@ struct Ops {
     // Set bits of words[0..count).
     uint64_t (*count_bits)(const uint64_t* words, size_t count);
 
-    // f of the ordinals of `blocks` blocks of 128, from block0 on; `scores` is stream 2 of the layer.
+    // f of the ordinals of `blocks` blocks of 128, from block0 on; `scores` is stream 2 of the
+    // layer.
     void (*frequencies)(const Plane& scores, const Densities& densities, uint32_t block0,
                         size_t blocks, uint16_t* out);
 
-    // Decodes a static or prior tile (docs/format.md, section 5) of `words` 16-bit words that covers
-    // the ordinals [first, last), first < last <= 2^32. Writes the words first div 32 ... (last - 1)
-    // div 32, bits outside the tile zero. Any payload is safe; what is in out after a fault is of no
-    // use.
+    // Decodes a static or prior tile (docs/format.md, section 5) of `words` 16-bit words that
+    // covers the ordinals [first, last), first < last <= 2^32. Writes the words first div 32 ...
+    // (last - 1) div 32, bits outside the tile zero. Any payload is safe; what is in out after a
+    // fault is of no use.
     TileFault (*decode)(const uint8_t* payload, size_t words, uint64_t first, uint64_t last,
                         const Plane& scores, const Densities& densities, uint32_t* out);
 

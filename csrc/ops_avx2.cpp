@@ -58,8 +58,8 @@ inline FrequencyTable frequency_table(const uint16_t f[16]) {
             _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(high)))};
 }
 inline void store_frequencies(const FrequencyTable& table, const uint32_t index[4], uint16_t* out) {
-    const __m256i bytes = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202,
-                                             0x0303030303030303);
+    const __m256i bytes =
+        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bit = _mm256_set1_epi64x(int64_t(0x8040201008040201));
     __m256i n = _mm256_setzero_si256();
     for (int b = 0; b < 4; ++b) {
@@ -67,7 +67,8 @@ inline void store_frequencies(const FrequencyTable& table, const uint32_t index[
         const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(word, bit), bit);
         n = _mm256_or_si256(n, _mm256_and_si256(set, _mm256_set1_epi8(char(1 << b))));
     }
-    const __m256i low = _mm256_shuffle_epi8(table.low, n), high = _mm256_shuffle_epi8(table.high, n);
+    const __m256i low = _mm256_shuffle_epi8(table.low, n),
+                  high = _mm256_shuffle_epi8(table.high, n);
     const __m256i even = _mm256_unpacklo_epi8(low, high), odd = _mm256_unpackhi_epi8(low, high);
     __m256i* to = reinterpret_cast<__m256i*>(out);
     _mm256_storeu_si256(to, _mm256_permute2x128_si256(even, odd, 0x20));

@@ -9,7 +9,7 @@ import typer
 from rich.console import Group, RenderableType
 
 from slt_infer import models
-from slt_infer.codec import ticket_from_masks
+from slt_infer.codec import MAX_PLANES, ticket_from_masks
 from slt_infer.errors import SltError
 from slt_infer.format import save
 from slt_infer.report import ticket_report
@@ -45,6 +45,10 @@ def main(
     lock: cli.Lock = 0.0,
     rule: cli.Rule = "epl",
     bits: Annotated[int, typer.Option(help="Freeze planes at most.", min=1, max=16)] = 8,
+    planes: Annotated[
+        int,
+        typer.Option(help="Planes of the initial scores that masks may be coded by.", min=0, max=MAX_PLANES),
+    ] = MAX_PLANES,
     seed: cli.Seed = 0,
     generator: cli.Generator = "philox4x32",
     input_size: cli.InputSize = None,
@@ -54,6 +58,8 @@ def main(
     """Packs a ticket into one .slt file and reports its size against every other way to store the network.
 
     RUN is a folder that slt-train wrote; --synthetic packs a ticket of any known network without a search.
+    Each layer's mask is coded in the mode that takes the fewest bytes; --json lists what was tried. Fewer
+    --planes decode faster, 0 ignores the initial scores.
     The file appears whole or not at all.
     """
     if (run is None) == (synthetic is None):
@@ -61,7 +67,7 @@ def main(
     if out is None:
         cli.usage("say where to write with -o FILE")
     if run is not None:
-        ticket = ticket_from_masks(**result.load(run).ticket_parts())
+        ticket = ticket_from_masks(**result.load(run).ticket_parts(), planes=planes)
     else:
         image = cli.image_shape(input_size) if input_size else None
         network = models.network(str(synthetic), input=image, classes=classes)

@@ -138,10 +138,13 @@ def _coded(
     prior = find_prior(source, layer_id, free, mask, planes)
     if prior is not None:
         scores = (source.generator, source.rounds, source.seed, layer_id)
-        law = (prior.planes, prior.sign, prior.intervals)
-        tiles = [_core.encode_prior(mask, first, last, *scores, *law) for first, last in spans]
-        codes.append(_in_file(MaskCode("prior", 0, rows, counts, *_joined(tiles, raw), *law)))
-    candidates = {code.mode: size for code, size in codes}
+        planes, sign, intervals = prior.planes, prior.sign, prior.intervals
+        tiles = [
+            _core.encode_prior(mask, first, last, *scores, planes, sign, intervals) for first, last in spans
+        ]
+        words, payload = _joined(tiles, raw)
+        codes.append(_in_file(MaskCode("prior", 0, rows, counts, words, payload, planes, sign, intervals)))
+    candidates: dict[str, int] = {code.mode: size for code, size in codes}
     best, _ = min(codes, key=lambda pair: pair[1])  # of equals the simplest, which stand first
     return replace(best, candidates=candidates)
 

@@ -52,8 +52,13 @@ def find_prior(
     if planes == 0 or free == 0:
         return None
     signed = cell_counts(source, layer_id, free, mask, planes)
-    plain = cut(signed.reshape(-1, 2, 2).sum(axis=1), planes, False)
-    return min(plain, cut(signed, planes, True), key=lambda prior: prior.bits).shortened()
+    found = [cut(signed.reshape(-1, 2, 2).sum(axis=1), planes, False)]
+    # The sign is the lowest bit of v, so with it fewer planes say what more cannot: few intervals.
+    found += [
+        cut(signed.reshape(2**used, -1, 2, 2).sum(axis=1).reshape(-1, 2), used, True)
+        for used in range(planes + 1)
+    ]
+    return min(found, key=lambda prior: prior.bits).shortened()
 
 
 def cell_counts(source: Source, layer_id: int, free: int, mask: np.ndarray, planes: int) -> np.ndarray:
@@ -88,9 +93,7 @@ def cut(counts: np.ndarray, planes: int, sign: bool) -> Prior:
     for choice in reversed(choices[: runs - 1]):
         ends.append(int(choice[ends[-1]]))
     starts = [0, *reversed(ends[1:])]
-    intervals = tuple(
-        (begin, int(f[begin, end])) for begin, end in zip(starts, reversed(ends), strict=True)
-    )
+    intervals = tuple((begin, int(f[begin, end])) for begin, end in zip(starts, reversed(ends), strict=True))
     return Prior(planes, sign, intervals, float(totals[runs - 1]) + INTERVAL_BITS * runs)
 
 

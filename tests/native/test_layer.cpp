@@ -50,10 +50,10 @@ Index encode(const slt::LayerFields& f, const std::vector<int>& pattern,
             last += pattern[i] == 0;
         const bool raw = f.mode == slt::MaskMode::raw || (some_raw && index.free.size() % 2);
         const uint32_t* words = mask.data() + first / 32;
-        const auto bytes = raw ? slt::encode_raw(words, first, last)
-                               : slt::encode(words, first, last,
-                                             {f.generator, f.rounds, f.seed, 2, f.id, 0, 0},
-                                             f.densities, slt::scalar_ops);
+        const auto bytes =
+            raw ? slt::encode_raw(words, first, last)
+                : slt::encode(words, first, last, {f.generator, f.rounds, f.seed, 2, f.id, 0, 0},
+                              f.densities, slt::scalar_ops);
         index.free.push_back(static_cast<uint32_t>(last - first));
         index.words.push_back(static_cast<uint32_t>(bytes.size() / 2) |
                               (raw && f.mode == slt::MaskMode::coded ? 1u << 31 : 0));

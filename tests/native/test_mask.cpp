@@ -34,8 +34,13 @@ struct Payload {
 
 slt::Plane random_scores(Cases& cases) {
     const Version& version = kVersions[cases.next() % kVersions.size()];
-    return {version.generator, version.rounds, cases.next(),
-            slt::kScoreStream, static_cast<uint32_t>(cases.next()), 0, 0};
+    return {version.generator,
+            version.rounds,
+            cases.next(),
+            slt::kScoreStream,
+            static_cast<uint32_t>(cases.next()),
+            0,
+            0};
 }
 
 slt::Densities random_densities(Cases& cases) {
@@ -131,9 +136,8 @@ void coded_tiles() {
     }
     // Entropy of 26/256: 0.474 bits; the states add 768 bits, 0.006 a bit.
     const std::vector<uint32_t> mask = random_mask(cases, 0, 1 << 17, 26);
-    const size_t bytes = slt::encode(mask.data(), 0, 1 << 17, {}, slt::static_density(416),
-                                     slt::scalar_ops)
-                             .size();
+    const size_t bytes =
+        slt::encode(mask.data(), 0, 1 << 17, {}, slt::static_density(416), slt::scalar_ops).size();
     check(8 * bytes < static_cast<size_t>((1 << 17) * 0.49),
           "a tile of density 0.1 is coded near its entropy");
 }
