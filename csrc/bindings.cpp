@@ -240,12 +240,12 @@ py::array_t<uint32_t> decode(const py::buffer& payload, uint64_t first, uint64_t
     padded.resize(padded.size() + slt::kPayloadPadding);
     py::array_t<uint32_t> out(static_cast<py::ssize_t>(slt::mask_words_of(first, last)));
     uint32_t* words = out.mutable_data();
-    slt::TileFault fault;
+    slt::TileJob job = {padded.data(), bytes.size() / 2, first, last, words, slt::TileFault::none};
     {
         py::gil_scoped_release release;
-        fault = ops.decode(padded.data(), bytes.size() / 2, first, last, scores, densities, words);
+        ops.decode(&job, 1, scores, densities);
     }
-    if (fault != slt::TileFault::none) refuse(slt::text_of(fault));
+    if (job.fault != slt::TileFault::none) refuse(slt::text_of(job.fault));
     return out;
 }
 

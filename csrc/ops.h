@@ -50,6 +50,20 @@ constexpr size_t kPayloadPadding = 64;
 // Words that must be readable behind the mask bits given to deposit.
 constexpr size_t kMaskPadding = 3;
 
+// Tiles that Ops::decode works on side by side.
+constexpr size_t kTilesTogether = 2;
+
+// One tile for Ops::decode: a payload of `words` 16-bit words covers the ordinals [first, last),
+// first < last <= 2^32. Decoding writes the words first div 32 ... (last - 1) div 32 to out, bits
+// outside the tile zero, and sets fault; what is in out after a fault is of no use.
+struct TileJob {
+    const uint8_t* payload;
+    size_t words;
+    uint64_t first, last;
+    uint32_t* out;
+    TileFault fault;
+};
+
 // A run of output pixels whose inputs are `length` floats, a stride apart, from `from`.
 struct Run {
     uint32_t from, length;
@@ -89,12 +103,10 @@ struct Ops {
     void (*frequencies)(const Plane& scores, const Densities& densities, uint32_t block0,
                         size_t blocks, uint16_t* out);
 
-    // Decodes a static or prior tile (docs/format.md, section 5) of `words` 16-bit words that
-    // covers the ordinals [first, last), first < last <= 2^32. Writes the words first div 32 ...
-    // (last - 1) div 32, bits outside the tile zero. Any payload is safe; what is in out after a
-    // fault is of no use.
-    TileFault (*decode)(const uint8_t* payload, size_t words, uint64_t first, uint64_t last,
-                        const Plane& scores, const Densities& densities, uint32_t* out);
+    // Decodes `count` static or prior tiles of one layer (docs/format.md, section 5),
+    // kTilesTogether side by side, which hides latencies: give it as many where there are. Any
+    // payload is safe.
+    void (*decode)(TileJob* jobs, size_t count, const Plane& scores, const Densities& densities);
 
     // ---- kernels of the runtime; conv_inl.h says what panels and offset lists are ----
 

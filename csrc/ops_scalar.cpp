@@ -83,8 +83,8 @@ void frequencies(const Plane& scores, const Densities& densities, uint32_t block
     }
 }
 
-TileFault decode(const uint8_t* payload, size_t words, uint64_t first, uint64_t last,
-                 const Plane& scores, const Densities& densities, uint32_t* out) {
+TileFault decode_tile(const uint8_t* payload, size_t words, uint64_t first, uint64_t last,
+                      const Plane& scores, const Densities& densities, uint32_t* out) {
     const auto word = [payload](size_t i) {
         return uint32_t{payload[2 * i]} | uint32_t{payload[2 * i + 1]} << 8;
     };
@@ -98,7 +98,7 @@ TileFault decode(const uint8_t* payload, size_t words, uint64_t first, uint64_t 
     size_t taken = 64;
     uint16_t block[128];
     for (uint64_t ordinal = first; ordinal < last; ++ordinal) {
-        if (ordinal == first || ordinal % 128 == 0)
+        if (ordinal == first || (ordinal % 128 == 0 && densities.count > 1))
             frequencies(scores, densities, static_cast<uint32_t>(ordinal / 128), 1, block);
         const uint32_t f = block[ordinal % 128];
         uint32_t& x = states[ordinal % 32];
@@ -118,6 +118,13 @@ TileFault decode(const uint8_t* payload, size_t words, uint64_t first, uint64_t 
         if (x != 0x10000u) return TileFault::final_state;
     }
     return taken == words ? TileFault::none : TileFault::words_left;
+}
+
+void decode(TileJob* jobs, size_t count, const Plane& scores, const Densities& densities) {
+    for (TileJob* job = jobs; job < jobs + count; ++job) {
+        job->fault = decode_tile(job->payload, job->words, job->first, job->last, scores, densities,
+                                 job->out);
+    }
 }
 
 #include "kernels_scalar.h"

@@ -7,8 +7,9 @@
 // The number v of an ordinal is never formed. The planes are compared with the starts of the
 // intervals bit by bit, for as many ordinals as a vector has bits, which gives an interval's number
 // in four planes; its frequency is then one look-up in 16 entries, which a register holds.
-// Decoding by it, against a gather from 512 entries by v, Gbit/s of one Zen 5 core, 16 intervals:
-// AVX-512 2.99 and 1.77 with 4 planes, 2.71 and 1.50 with 8; AVX2 2.07 and 1.13, 1.72 and 0.75.
+// Decoding one tile by it, against a gather from 512 entries by v, Gbit/s of one Zen 5 core with 16
+// intervals: AVX-512 2.99 and 1.77 with 4 planes, 2.71 and 1.50 with 8; AVX2 2.07 and 1.13, 1.72
+// and 0.75.
 
 constexpr size_t kPieceBlocks = 32;
 constexpr size_t kPieceOrdinals = 128 * kPieceBlocks;  // its planes fit a first-level cache

@@ -57,6 +57,7 @@ void deposits();
 void frequencies();
 void coded_tiles();
 void corrupted_tiles();
+void tiles_together();
 void layers();
 void kernels();
 void checksums();

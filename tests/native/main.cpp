@@ -30,6 +30,7 @@ int main(int count, char** arguments) {
     test::frequencies();
     test::coded_tiles();
     test::corrupted_tiles();
+    test::tiles_together();
     test::layers();
     test::kernels();
     test::checksums();

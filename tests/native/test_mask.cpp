@@ -30,6 +30,15 @@ struct Payload {
     std::unique_ptr<uint8_t[]> data;
 };
 
+slt::TileFault decode(const slt::Ops& ops, const Payload& payload, uint64_t first, uint64_t last,
+                      const slt::Plane& scores, const slt::Densities& densities,
+                      std::vector<uint32_t>& out) {
+    slt::TileJob job = {payload.data.get(), payload.words,       first, last,
+                        out.data(),         slt::TileFault::none};
+    ops.decode(&job, 1, scores, densities);
+    return job.fault;
+}
+
 }  // namespace
 
 slt::Plane random_scores(Cases& cases) {
@@ -123,8 +132,7 @@ void coded_tiles() {
                 const Payload payload(bytes, 0xFF);
                 for (const slt::Ops* ops : slt::available_ops()) {
                     std::vector<uint32_t> out(mask.size());
-                    const auto fault = ops->decode(payload.data.get(), payload.words, first, last,
-                                                   scores, densities, out.data());
+                    const auto fault = decode(*ops, payload, first, last, scores, densities, out);
                     check(fault == slt::TileFault::none && out == mask,
                           std::string(ops->name) + " tile of " + std::to_string(size) +
                               ", density " + std::to_string(density) + ": " + slt::text_of(fault));
@@ -177,8 +185,8 @@ void corrupted_tiles() {
         }
         const Payload payload(bytes, static_cast<uint8_t>(cases.next()));
         std::vector<uint32_t> expected(mask.size()), out(mask.size());
-        const auto fault = slt::scalar_ops.decode(payload.data.get(), payload.words, first, last,
-                                                  scores, densities, expected.data());
+        const auto fault =
+            decode(slt::scalar_ops, payload, first, last, scores, densities, expected);
         // Words that are missing or too many cannot give the exact end. (A flipped bit may decode:
         // symbols of equal frequency lead to equal states. Each tile has a CRC for that.)
         if (i % 5 == 1 || i % 5 == 2)
@@ -186,11 +194,51 @@ void corrupted_tiles() {
         if (bytes == intact)
             check(fault == slt::TileFault::none && expected == mask, "an intact tile was refused");
         for (const slt::Ops* ops : slt::available_ops()) {
-            const auto other = ops->decode(payload.data.get(), payload.words, first, last, scores,
-                                           densities, out.data());
+            const auto other = decode(*ops, payload, first, last, scores, densities, out);
             check(other == fault && (fault != slt::TileFault::none || out == expected),
                   std::string(ops->name) + " disagrees on a corrupted tile: " +
                       slt::text_of(fault) + "; " + slt::text_of(other));
+        }
+    }
+}
+
+// Tiles of any sizes, sound and damaged, side by side: each is judged as it is alone.
+void tiles_together() {
+    Cases cases(9);
+    for (int i = 0; i < 300; ++i) {
+        const slt::Densities densities =
+            i % 3 ? random_densities(cases)
+                  : slt::static_density(static_cast<uint32_t>(cases.between(1, 4095)));
+        const slt::Plane scores = random_scores(cases);
+        const size_t count = cases.between(1, 5);
+        std::vector<Payload> payloads;
+        std::vector<std::vector<uint32_t>> alone, together;
+        std::vector<slt::TileJob> jobs;
+        std::vector<slt::TileFault> faults;
+        uint64_t first = cases.between(0, 5000);
+        for (size_t t = 0; t < count; ++t) {
+            const uint64_t last = first + cases.between(1, i % 2 ? 200 : 9000);
+            const std::vector<uint32_t> mask = random_mask(cases, first, last, densities.f[0] / 16);
+            auto bytes = slt::encode(mask.data(), first, last, scores, densities, slt::scalar_ops);
+            if (cases.next() % 4 == 0) bytes[cases.next() % bytes.size()] ^= cases.next();
+            if (cases.next() % 4 == 0) bytes.resize(2 * cases.between(0, bytes.size() / 2));
+            payloads.emplace_back(bytes);
+            alone.push_back(mask);
+            together.push_back(mask);
+            faults.push_back(
+                decode(slt::scalar_ops, payloads[t], first, last, scores, densities, alone[t]));
+            jobs.push_back({payloads[t].data.get(), payloads[t].words, first, last,
+                            together[t].data(), slt::TileFault::none});
+            first = last;
+        }
+        for (const slt::Ops* ops : slt::available_ops()) {
+            ops->decode(jobs.data(), count, scores, densities);
+            for (size_t t = 0; t < count; ++t) {
+                check(jobs[t].fault == faults[t] &&
+                          (faults[t] != slt::TileFault::none || together[t] == alone[t]),
+                      std::string(ops->name) + " tiles together: " + slt::text_of(faults[t]) +
+                          "; " + slt::text_of(jobs[t].fault));
+            }
         }
     }
 }
