@@ -36,7 +36,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"arch": "mlp-784-300-100-10", "data": DATA, "sparsity": 0.5},
     "conv2": {key: value for key, value in read_recipe("conv2-fashion-mnist").items() if key != "epochs"},
 }
-LENGTHS = {"mlp": (8, 25), "conv2": (7,)}  # epochs
+SCHEDULES = {"mlp": ((8, 0.1), (25, 0.1), (8, 0.3)), "conv2": ((7, 0.1),)}  # epochs, learning rate
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Kind:
     points: dict[str, dict[str, Any]]
 
 
-def rates(*strengths: float, **more: Any) -> dict[str, dict[str, Any]]:
-    return {f"{x:g}": {"method": "rate-aware", "rate": x, **more} for x in strengths}
+def aware(key: str, *strengths: float) -> dict[str, dict[str, Any]]:
+    return {f"{x:g}": {"method": "rate-aware", key: x} for x in strengths}
 
 
 def frozen(*ratios: float) -> dict[str, dict[str, Any]]:
@@ -58,12 +58,9 @@ def frozen(*ratios: float) -> dict[str, dict[str, Any]]:
 KINDS = {
     "dense": Kind("s", {"plain": {}}),
     "frozen": Kind("o", frozen(0.25, 0.35)),
-    "rate-aware": Kind("^", rates(0.0003, 0.001, 0.002, 0.004)),
-    "pull": Kind("v", {"0.001": {"method": "rate-aware", "pull": 0.001}}),
-    "frozen 25/25 and rate": Kind("D", rates(0.001, 0.002, prune=0.25, lock=0.25)),
+    "rate": Kind("^", aware("rate", 0.0003, 0.001, 0.002, 0.004)),
+    "pull": Kind("v", aware("pull", 0.0003, 0.001, 0.002)),
 }
-MAIN = ("dense", "frozen", "rate-aware")
-MORE = {"mlp": ("pull", "frozen 25/25 and rate")}  # of the dearer network, not
 
 
 @dataclass(frozen=True)
@@ -72,6 +69,7 @@ class Row:
 
     network: str
     epochs: int
+    lr: float
     kind: str
     point: str
     seed: int
@@ -92,6 +90,7 @@ class Mean:
 
     network: str
     epochs: int
+    lr: float
     kind: str
     point: str
     seeds: int
@@ -104,32 +103,33 @@ class Mean:
     iid: float
 
 
-Case = tuple[str, int, str, str, int, Settings]
+Case = tuple[str, int, float, str, str, int, Settings]
+Panel = tuple[str, int, float]
 
 
-def grid(networks: Sequence[str], lengths: Sequence[int] | None, seeds: Sequence[int]) -> Iterator[Case]:
-    """The main kinds first; of these short searches before long ones, one seed of all before the next."""
+def grid(networks: Sequence[str], seeds: Sequence[int]) -> Iterator[Case]:
+    """Of each schedule one seed of all kinds before the next."""
     for network in networks:
-        lines = product((MAIN, MORE.get(network, ())), lengths or LENGTHS[network], seeds)
-        for kinds, epochs, seed in lines:
-            for kind in kinds:
-                for point, changes in KINDS[kind].points.items():
-                    flags = {**changes, "epochs": epochs, "seed": seed, "data_seed": seed}
-                    yield network, epochs, kind, point, seed, resolve(NETWORKS[network], flags)
+        for (epochs, lr), seed, (kind, of_kind) in product(SCHEDULES[network], seeds, KINDS.items()):
+            for point, changes in of_kind.points.items():
+                flags = {**changes, "epochs": epochs, "lr": lr, "seed": seed, "data_seed": seed}
+                yield network, epochs, lr, kind, point, seed, resolve(NETWORKS[network], flags)
 
 
 def search(cases: Iterable[Case], runs: Path) -> None:
     from slt_infer.search import trainer  # torch: not for a report
 
     images = [data.load(DATA, split) for split in ("train", "test")]
-    for network, epochs, kind, point, seed, settings in cases:
+    for network, epochs, lr, kind, point, seed, settings in cases:
         if (runs / run_name(settings) / "result.json").exists():
             continue
         started = time.monotonic()
         _, found = trainer.train(settings, images[0], images[1], runs, threads=1)
         took = time.monotonic() - started
         accuracy = f"{100 * found.summary.test_accuracy:.2f} %"
-        print(f"{network} {epochs}ep {kind} {point} seed {seed}: {accuracy}, {took:.0f} s", flush=True)
+        print(
+            f"{network} {epochs}ep lr {lr} {kind} {point} seed {seed}: {accuracy}, {took:.0f} s", flush=True
+        )
 
 
 def rows(cases: Iterable[Case], runs: Path) -> list[Row]:
@@ -151,10 +151,11 @@ def _row(folder: Path, case: Case) -> Row:
     sizes = size_report(ticket)
     metrics = [msgspec.json.decode(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
     best = metrics[summary.best_epoch - 1]
-    network, epochs, kind, point, seed, _ = case
+    network, epochs, lr, kind, point, seed, _ = case
     return Row(
         network=network,
         epochs=epochs,
+        lr=lr,
         kind=kind,
         point=point,
         seed=seed,
@@ -171,9 +172,9 @@ def _row(folder: Path, case: Case) -> Row:
 
 
 def means(found: Sequence[Row]) -> list[Mean]:
-    groups: dict[tuple[str, int, str, str], list[Row]] = {}
+    groups: dict[Any, list[Row]] = {}
     for row in found:
-        groups.setdefault((row.network, row.epochs, row.kind, row.point), []).append(row)
+        groups.setdefault((row.network, row.epochs, row.lr, row.kind, row.point), []).append(row)
     return [_mean(group) for group in groups.values()]
 
 
@@ -187,6 +188,7 @@ def _mean(group: list[Row]) -> Mean:
     return Mean(
         first.network,
         first.epochs,
+        first.lr,
         first.kind,
         first.point,
         len(group),
@@ -208,14 +210,12 @@ def at_bytes(curve: Sequence[Mean], size: float) -> float | None:
 
 
 def at_accuracy(curve: Sequence[Mean], accuracy: float) -> float | None:
-    """The smallest file of a curve, in bytes, that is at least so accurate; None if there is none such."""
+    """The smallest file of a curve, in bytes, that is so accurate; None if none is, or if all are."""
     points = sorted((point.bytes, point.accuracy) for point in curve)
-    for (size, reached), (before, lower) in zip(points, [points[0], *points], strict=False):
-        if reached >= accuracy:
-            if reached == lower or lower >= accuracy:
-                return size
+    for (size, reached), (before, lower) in zip(points[1:], points, strict=False):
+        if lower < accuracy <= reached:
             share = (accuracy - lower) / (reached - lower)
-            return float(np.exp(np.log(before) + share * (np.log(size) - np.log(before))))
+            return float(before * (size / before) ** share)
     return None
 
 
@@ -251,14 +251,22 @@ def page(points: Sequence[Mean], wanted: int, command: str) -> str:
         "Every one is in [frontier.csv](frontier.csv)." if done == wanted else "What is missing is not shown."
     )
     lines = [INTRODUCTION.format(command=command, done=done, wanted=wanted, state=state)]
-    for network, epochs in _panels(points):
-        lines += ["", f"## {NETWORKS[network]['arch']}, {epochs} epochs", ""]
-        lines += _table([p for p in points if (p.network, p.epochs) == (network, epochs)])
+    for panel in _panels(points):
+        lines += ["", f"## {_title(panel)}", "", *_table([p for p in points if _panel(p) == panel])]
     return "\n".join(lines) + "\n"
 
 
-def _panels(points: Sequence[Mean]) -> list[tuple[str, int]]:
-    return list(dict.fromkeys((point.network, point.epochs) for point in points))
+def _panel(point: Mean) -> Panel:
+    return point.network, point.epochs, point.lr
+
+
+def _panels(points: Sequence[Mean]) -> list[Panel]:
+    return list(dict.fromkeys(map(_panel, points)))
+
+
+def _title(panel: Panel) -> str:
+    network, epochs, lr = panel
+    return f"{NETWORKS[network]['arch']}, {epochs} epochs, learning rate {lr:g}"
 
 
 def _table(points: Sequence[Mean]) -> list[str]:
@@ -271,25 +279,29 @@ def _table(points: Sequence[Mean]) -> list[str]:
         f"| {p.bytes:,.0f} ± {p.bytes_spread:,.0f} | {p.paper:,.0f} | {p.prior:.3f} | {p.iid:.3f} |"
         for p in points
     ]
-    curve = [p for p in points if p.kind in ("dense", "rate-aware")]
     lines += [
         "",
-        "Against freezing; the curve is dense and rate-aware, straight between its points over log(bytes):",
+        "Against freezing: the curves of rate and of pull, each with the dense point at its end, straight",
+        "between points over log(bytes). A curve says nothing beyond its smallest file.",
         "",
-        "| frozen | the curve at its file's bytes, points of accuracy "
-        "| file of the curve at its accuracy, bytes | of its file | of the paper's bytes |",
-        "|---|---|---|---|---|",
+        "| frozen | curve | at the frozen file's bytes, points of accuracy "
+        "| smallest file as accurate, bytes | of the frozen file | of the paper's bytes |",
+        "|---|---|---|---|---|---|",
     ]
-    for p in points:
-        if p.kind != "frozen":
-            continue
-        there, size = at_bytes(curve, p.bytes), at_accuracy(curve, p.accuracy)
-        gain = "outside the curve" if there is None else f"{100 * (there - p.accuracy):+.2f}"
-        cells = ["none so accurate", "", ""]
-        if size is not None:
-            cells = [f"{size:,.0f}", f"{size / p.bytes:.2f}", f"{size / p.paper:.2f}"]
-        lines.append(f"| {p.point} | {gain} | {' | '.join(cells)} |")
+    for frozen_point, kind in product([p for p in points if p.kind == "frozen"], ("rate", "pull")):
+        curve = [p for p in points if p.kind in ("dense", kind)]
+        if len(curve) > 1:
+            lines.append(_against(frozen_point, kind, curve))
     return lines
+
+
+def _against(point: Mean, kind: str, curve: Sequence[Mean]) -> str:
+    there, size = at_bytes(curve, point.bytes), at_accuracy(curve, point.accuracy)
+    gain = "–" if there is None else f"{100 * (there - point.accuracy):+.2f}"
+    cells = ["–"] * 3
+    if size is not None:
+        cells = [f"{size:,.0f}", f"{size / point.bytes:.2f}", f"{size / point.paper:.2f}"]
+    return f"| {point.point} | {kind} | {gain} | {' | '.join(cells)} |"
 
 
 def plot(path: Path, points: Sequence[Mean]) -> None:
@@ -301,8 +313,8 @@ def plot(path: Path, points: Sequence[Mean]) -> None:
     pyplot.rcParams.update({"svg.hashsalt": "frontier", "svg.fonttype": "none", "font.size": 9})
     panels = _panels(points)
     figure, axes = pyplot.subplots(1, len(panels), figsize=(4.8 * len(panels), 4.2), squeeze=False)
-    for axis, (network, epochs) in zip(axes[0], panels, strict=True):
-        here = [p for p in points if (p.network, p.epochs) == (network, epochs)]
+    for axis, panel in zip(axes[0], panels, strict=True):
+        here = [p for p in points if _panel(p) == panel]
         for kind, look in KINDS.items():
             curve = sorted((p for p in here if p.kind == kind), key=lambda p: p.bytes)
             if curve:
@@ -311,9 +323,8 @@ def plot(path: Path, points: Sequence[Mean]) -> None:
         axis.plot(
             [p.paper for p in paper], [100 * p.accuracy for p in paper], "kx", label="paper's accounting"
         )
-        axis.set(
-            xscale="log", xlabel="bytes of the file", title=f"{NETWORKS[network]['arch']}, {epochs} epochs"
-        )
+        axis.set(xscale="log", xlabel="bytes of the file")
+        axis.set_title(_title(panel).replace(", learning", ",\nlearning"))
         ticks = [1000 * 2**i for i in range(1, 9)]
         axis.set_xticks(ticks, [f"{tick // 1000}k" for tick in ticks])
         axis.minorticks_off()
@@ -342,12 +353,11 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=Path, required=True, help="folder of runs, kept from call to call")
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=["mlp"])
-    parser.add_argument("--epochs", nargs="+", type=int, help="instead of the usual lengths")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--report", action="store_true", help="search nothing")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "results")
     asked = parser.parse_args()
-    cases = list(grid(asked.network, asked.epochs, asked.seeds))
+    cases = list(grid(asked.network, asked.seeds))
     if not asked.report:
         search(cases, asked.runs)
     found = rows(cases, asked.runs)

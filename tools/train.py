@@ -52,7 +52,7 @@ def main(
         str | None, _flag("--method", "edge-popup (global threshold), edge-popup-local or rate-aware.")
     ] = None,
     rate: Annotated[
-        float | None, _flag("--rate", "Rate-aware search: the more, the smaller the file; 0.002 is usual.")
+        float | None, _flag("--rate", "Rate-aware search: the more, the smaller the file; 0.001 is gentle.")
     ] = None,
     sparsity: Annotated[float | None, _flag("--sparsity", "Share of all weights to remove.")] = None,
     prune: Annotated[float | None, _flag("--prune", "Share of weights frozen as pruned.")] = None,

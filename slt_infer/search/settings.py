@@ -17,7 +17,7 @@ from slt_infer.ticket import Source
 
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
-USUAL_RATE = 0.002
+USUAL_RATE = 0.001
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

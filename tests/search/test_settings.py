@@ -56,7 +56,7 @@ def test_refuses_and_names_the_key(recipe: dict, told: str) -> None:
 
 def test_rate_aware_settings() -> None:
     assert resolve({}, {"rate": 0.01}).method == resolve({"pull": 0.001}, {}).method == "rate-aware"
-    assert resolve({"method": "rate-aware"}, {}).rate == 0.002
+    assert resolve({"method": "rate-aware"}, {}).rate == 0.001
     assert resolve({"method": "rate-aware", "rate": 0}, {}).rate == 0
     pulled = resolve({"method": "rate-aware"}, {"pull": 0.001})
     assert (pulled.rate, pulled.pull) == (0, 0.001)
