@@ -18,13 +18,12 @@ SCORE = 2  # stream
 SIGN_PLANE = 16
 MAX_PLANES = 8
 MAX_INTERVALS = 16
-# An interval takes 3 to 7 bytes of header: its array, its start below 2^9 and its f below 2^12.
-INTERVAL_BITS = 40
+SPARE = 1.001  # fewer planes decode faster
 
 
 @dataclass(frozen=True)
 class Prior:
-    """planes, sign and intervals as a layer's header has them; bits: what they and the mask ideally take."""
+    """planes, sign and intervals as a layer's header has them; bits: what intervals and mask ideally take."""
 
     planes: int
     sign: bool
@@ -46,19 +45,22 @@ class Prior:
 def find_prior(
     source: Source, layer_id: int, free: int, mask: np.ndarray, planes: int = MAX_PLANES
 ) -> Prior | None:
-    """The cheapest intervals over at most `planes` planes, with the sign where that pays; None where one
-    density for all is as cheap. mask: uint32 words by free ordinal.
+    """The cheapest intervals over at most `planes` planes and perhaps the sign, or some that read fewer of
+    these and take at most SPARE of their bits; None where one density for all is as cheap. mask: uint32
+    words by free ordinal.
     """
     if planes == 0 or free == 0:
         return None
     signed = cell_counts(source, layer_id, free, mask, planes)
-    found = [cut(signed.reshape(-1, 2, 2).sum(axis=1), planes, False)]
-    # The sign is the lowest bit of v, so with it fewer planes say what more cannot: few intervals.
-    found += [
-        cut(signed.reshape(2**used, -1, 2, 2).sum(axis=1).reshape(-1, 2), used, True)
-        for used in range(planes + 1)
-    ]
-    return min(found, key=lambda prior: prior.bits).shortened()
+    found = []
+    # The sign is the lowest bit of v, so with it fewer planes can be cut as more cannot.
+    for used in range(planes + 1):
+        cells = signed.reshape(2**used, -1, 2, 2).sum(axis=1)
+        found.append(cut(cells.sum(axis=1), used, False))
+        if used < MAX_PLANES:  # more than 256 cells gain nothing
+            found.append(cut(cells.reshape(-1, 2), used, True))
+    allowed = SPARE * min(prior.bits for prior in found)
+    return next(prior for prior in found if prior.bits <= allowed).shortened()
 
 
 def cell_counts(source: Source, layer_id: int, free: int, mask: np.ndarray, planes: int) -> np.ndarray:
@@ -76,9 +78,7 @@ def cell_counts(source: Source, layer_id: int, free: int, mask: np.ndarray, plan
 
 
 def cut(counts: np.ndarray, planes: int, sign: bool) -> Prior:
-    """The cheapest at most MAX_INTERVALS runs of the cells of `counts` [n, 2]: coded bits and INTERVAL_BITS
-    for each.
-    """
+    """The cheapest at most MAX_INTERVALS runs of the cells of `counts` [n, 2] by run_costs."""
     cells = len(counts)
     costs, f = run_costs(counts)
     best = costs[0]  # [end]: of the cells before `end` in as many runs as there were rounds
@@ -88,23 +88,29 @@ def cut(counts: np.ndarray, planes: int, sign: bool) -> Prior:
         choices.append(with_last.argmin(axis=0))
         best = with_last.min(axis=0)
         totals.append(best[cells])
-    runs = 1 + int(np.argmin([bits + INTERVAL_BITS * i for i, bits in enumerate(totals)]))
+    runs = 1 + int(np.argmin(totals))
     ends = [cells]
     for choice in reversed(choices[: runs - 1]):
         ends.append(int(choice[ends[-1]]))
     starts = [0, *reversed(ends[1:])]
     intervals = tuple((begin, int(f[begin, end])) for begin, end in zip(starts, reversed(ends), strict=True))
-    return Prior(planes, sign, intervals, float(totals[runs - 1]) + INTERVAL_BITS * runs)
+    return Prior(planes, sign, intervals, float(totals[runs - 1]))
 
 
 def run_costs(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coded bits, float64 [n + 1, n + 1], and the f of every run of cells begin .. end - 1; infinite where
-    a run is empty.
+    """Bits, float64 [n + 1, n + 1], and the f of every run of cells begin .. end - 1: what its weights are
+    coded in, and its interval [begin, f] in the header. Infinite where a run is empty.
     """
     sums = np.concatenate([np.zeros((1, 2), dtype=np.int64), np.cumsum(counts, axis=0)])
     dropped, kept = (sums[None, :, i] - sums[:, None, i] for i in range(2))
     f = np.clip(np.rint(4096 * kept / np.maximum(dropped + kept, 1)), 1, 4095).astype(np.int64)
     bits = 12 - np.log2(np.arange(1, 4097))  # of an outcome of frequency i + 1
     costs = kept * bits[f - 1] + dropped * bits[4095 - f]
+    costs += 8 * (1 + packed_bytes(np.arange(len(sums)))[:, None] + packed_bytes(f))
     costs[np.tri(len(sums), dtype=bool)] = np.inf
     return costs, f
+
+
+def packed_bytes(numbers: np.ndarray) -> np.ndarray:
+    """Of each number below 2^16, the bytes that MessagePack takes for it."""
+    return 1 + (numbers >= 128) + (numbers >= 256)

@@ -94,7 +94,7 @@ def _candidates(code: MaskCode) -> dict[str, Any]:
         others = ", ".join(f"{mode} {size}" for mode, size in sizes.items() if mode != code.mode)
         why = f"{sizes[code.mode]} bytes; {others}"
         if "prior" not in sizes:
-            why += "; one density for all initial scores is as good as several"
+            why += "; no prior: no planes were allowed, or one density is as good as several"
     return {"candidates": dict(sizes), "why": why}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from slt_infer import _core, reference
 from slt_infer.codec import coded_layer, decoded_layer, entropy_bits
-from slt_infer.codec.prior import INTERVAL_BITS, MAX_INTERVALS, cell_counts, cut, find_prior
+from slt_infer.codec.prior import MAX_INTERVALS, cell_counts, cut, find_prior, packed_bytes
 from slt_infer.codec.tickets import synthetic_mask
 from slt_infer.ticket import ROUNDS, Freeze, LayerShape, Source, pack_bits, unpack_bits
 
@@ -121,12 +122,13 @@ def test_intervals_that_the_format_does_not_allow_are_refused(planes, sign, inte
 
 
 def ideal_bits(counts: np.ndarray, starts: tuple[int, ...]) -> float:
-    """Of a cut at `starts`, with densities in 4096ths and INTERVAL_BITS for each."""
+    """Of a cut at `starts`, with densities in 4096ths, and of its intervals in the header."""
     total = 0.0
     for begin, end in itertools.pairwise((*starts, len(counts))):
         dropped, kept = counts[begin:end].sum(axis=0).tolist()
-        p = min(max(round(4096 * kept / max(kept + dropped, 1)), 1), 4095) / 4096
-        total += INTERVAL_BITS - kept * math.log2(p) - dropped * math.log2(1 - p)
+        f = min(max(round(4096 * kept / max(kept + dropped, 1)), 1), 4095)
+        total += 8 * len(msgspec.msgpack.encode((begin, f)))
+        total -= kept * math.log2(f / 4096) + dropped * math.log2(1 - f / 4096)
     return total
 
 
@@ -142,6 +144,11 @@ def test_the_cut_is_the_cheapest(counts):
     assert found.bits == pytest.approx(best)
     assert ideal_bits(counts, tuple(start for start, _ in found.intervals)) == pytest.approx(best)
     assert all(a[1] != b[1] for a, b in itertools.pairwise(found.intervals))
+
+
+def test_the_price_of_an_interval_is_what_messagepack_takes():
+    numbers = np.arange(4096)
+    assert packed_bytes(numbers).tolist() == [len(msgspec.msgpack.encode(int(n))) for n in numbers]
 
 
 def test_no_more_intervals_are_cut_than_a_header_holds():
