@@ -2,8 +2,8 @@
 
 ONE and TWO are sound files. WHAT is `random`: 150 times a process that saves both in turn, again and
 again, is killed after a random time; or `bytes`: a process is killed at each byte of the write, and behind
-it; or `limit`: the system takes no byte more, for each byte. Each time FOLDER/net.slt must then be one of the two, whole, or
-absent where it was.
+it; or `limit`: the system takes no byte more, for each byte. Each time FOLDER/net.slt must then be one of
+the two, whole, or absent where it was.
 """
 
 from __future__ import annotations
