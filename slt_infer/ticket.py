@@ -127,17 +127,21 @@ class Network:
 
         Raises TicketError (code `bad-graph`) where a node cannot read what it is given.
         """
-        shapes: list[tuple[int, ...]] = [tuple(self.input)]
+        shapes: list[tuple[int, ...]] = []
+
+        def give(shape: tuple[int, ...], where: str) -> None:
+            if math.prod(shape) > 2**28:
+                raise TicketError("limit", f"gives {math.prod(shape)} elements, over 2^28", where)
+            shapes.append(shape)
+
+        give(tuple(self.input), "input")
         used = [0] * len(self.layers)
         for number, node in enumerate(self.nodes):
             where = f"node {number} ({node.__struct_config__.tag})"
             for value in inputs_of(node):
                 if value > number:
                     raise TicketError("bad-graph", f"reads value {value}, not made yet", where)
-            shape = _output_shape(node, shapes, self.layers, used, where)
-            if math.prod(shape) > 2**28:
-                raise TicketError("limit", f"gives {math.prod(shape)} elements, over 2^28", where)
-            shapes.append(shape)
+            give(_output_shape(node, shapes, self.layers, used, where), where)
         for layer, uses in zip(self.layers, used, strict=True):
             if uses != 1:
                 raise TicketError("bad-graph", f"used by {uses} nodes instead of one", f"layer {layer.name}")

@@ -139,6 +139,7 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
         """Everything that docs/format.md asks of a header alone. Raises TicketError."""
         self.source.check()
         _check_input(self.input)
+        self._check_strings()
         positions = 0
         for layer in self.layers:
             layer.check(f"header, layer {layer.name!r}")
@@ -154,6 +155,15 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
         if any(a >= b for a, b in itertools.pairwise(keys)):
             raise TicketError("bad-value", "provenance keys are not strictly ascending", "header")
         self.network.shapes()
+
+    def _check_strings(self) -> None:
+        """The schema counts characters, docs/format.md bytes."""
+        names = (self.name, *self.input.classes, *(layer.name for layer in self.layers))
+        for text in (*names, *itertools.chain.from_iterable(self.provenance)):
+            if len(text.encode()) > 256:
+                raise TicketError(
+                    "limit", f"a string of {len(text.encode())} bytes; 256 are allowed", "header"
+                )
 
 
 def _check_input(given: Input) -> None:

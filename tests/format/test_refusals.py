@@ -124,6 +124,11 @@ CASES = [
     ([PROVENANCE], [["b", "1"], ["a", "2"]], "bad-value", "ascending"),
     ([PROVENANCE], [["a", "1"], ["a", "2"]], "bad-value", "ascending"),
     ([NAME], "x" * 257, "bad-header", "length"),
+    ([NAME], "\u00e9" * 129, "limit", "258 bytes"),
+    ([LAYERS, 2, 0], "\u00e9" * 129, "limit", "258 bytes"),
+    ([PROVENANCE], [["a", "\u00e9" * 129]], "limit", "258 bytes"),
+    ([INPUT, 6], ["\u00e9" * 129], "limit", "258 bytes"),
+    ([INPUT], [4, 2**14, 2**14, [], [], "exact", []], "limit", "input"),
 ]
 
 
