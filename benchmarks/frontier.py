@@ -26,17 +26,19 @@ import numpy as np
 from slt_infer import data
 from slt_infer.codec import ticket_from_masks
 from slt_infer.format import save
+from slt_infer.freeze import placement
 from slt_infer.report import size_report
 from slt_infer.search import result
 from slt_infer.search.settings import Settings, read_recipe, resolve, run_name
 
 DATA = "fashion-mnist"
-# The network's defaults and half of the weights removed; conv2 with the learning rate of its recipe here.
+# conv2 with the learning rate and the validation share of its recipe; else the networks' defaults.
 NETWORKS: dict[str, dict[str, Any]] = {
-    "mlp": {"arch": "mlp-784-300-100-10", "data": DATA, "sparsity": 0.5},
-    "conv2": {key: value for key, value in read_recipe("conv2-fashion-mnist").items() if key != "epochs"},
+    "mlp": {"arch": "mlp-784-300-100-10", "data": DATA},
+    "conv2": read_recipe("conv2-fashion-mnist"),
 }
-SCHEDULES = {"mlp": ((8, 0.1), (25, 0.1), (8, 0.3)), "conv2": ((7, 0.1),)}  # epochs, learning rate
+# Epochs and sparsity.
+SCHEDULES = {"mlp": ((8, 0.5), (8, 0.9), (25, 0.5), (25, 0.9)), "conv2": ((7, 0.5),)}
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,9 @@ def aware(key: str, *strengths: float) -> dict[str, dict[str, Any]]:
     return {f"{x:g}": {"method": "rate-aware", key: x} for x in strengths}
 
 
-def frozen(*ratios: float) -> dict[str, dict[str, Any]]:
-    return {f"{100 * x:g}/{100 * x:g}": {"prune": x, "lock": x} for x in ratios}
-
-
 KINDS = {
     "dense": Kind("s", {"plain": {}}),
-    "frozen": Kind("o", frozen(0.25, 0.35)),
+    "frozen": Kind("o", {f"{x:.0%}": {"frozen": x} for x in (0.5, 0.7, 0.9)}),
     "rate": Kind("^", aware("rate", 0.0003, 0.001, 0.002, 0.004)),
     "pull": Kind("v", aware("pull", 0.0003, 0.001, 0.002)),
 }
@@ -69,7 +67,7 @@ class Row:
 
     network: str
     epochs: int
-    lr: float
+    sparsity: float
     kind: str
     point: str
     seed: int
@@ -90,7 +88,7 @@ class Mean:
 
     network: str
     epochs: int
-    lr: float
+    sparsity: float
     kind: str
     point: str
     seeds: int
@@ -107,20 +105,23 @@ Case = tuple[str, int, float, str, str, int, Settings]
 Panel = tuple[str, int, float]
 
 
-def grid(networks: Sequence[str], seeds: Sequence[int]) -> Iterator[Case]:
-    """Of each schedule one seed of all kinds before the next."""
+def grid(networks: Sequence[str], seeds: Sequence[int], lengths: Sequence[int] = ()) -> Iterator[Case]:
+    """Of each schedule (of those lengths, if any are given) one seed of all kinds before the next."""
     for network in networks:
-        for (epochs, lr), seed, (kind, of_kind) in product(SCHEDULES[network], seeds, KINDS.items()):
+        schedules = [pair for pair in SCHEDULES[network] if not lengths or pair[0] in lengths]
+        for (epochs, sparsity), seed, (kind, of_kind) in product(schedules, seeds, KINDS.items()):
             for point, changes in of_kind.points.items():
-                flags = {**changes, "epochs": epochs, "lr": lr, "seed": seed, "data_seed": seed}
-                yield network, epochs, lr, kind, point, seed, resolve(NETWORKS[network], flags)
+                flags = {"epochs": epochs, "sparsity": sparsity, "seed": seed, "data_seed": seed}
+                prune, lock = placement(sparsity, changes.get("frozen", 0.0))
+                flags |= changes if kind != "frozen" else {"prune": prune, "lock": lock}
+                yield network, epochs, sparsity, kind, point, seed, resolve(NETWORKS[network], flags)
 
 
 def search(cases: Iterable[Case], runs: Path) -> None:
     from slt_infer.search import trainer  # torch: not for a report
 
     images = [data.load(DATA, split) for split in ("train", "test")]
-    for network, epochs, lr, kind, point, seed, settings in cases:
+    for network, epochs, sparsity, kind, point, seed, settings in cases:
         if (runs / run_name(settings) / "result.json").exists():
             continue
         started = time.monotonic()
@@ -128,7 +129,8 @@ def search(cases: Iterable[Case], runs: Path) -> None:
         took = time.monotonic() - started
         accuracy = f"{100 * found.summary.test_accuracy:.2f} %"
         print(
-            f"{network} {epochs}ep lr {lr} {kind} {point} seed {seed}: {accuracy}, {took:.0f} s", flush=True
+            f"{network} {epochs}ep k {sparsity} {kind} {point} seed {seed}: {accuracy}, {took:.0f} s",
+            flush=True,
         )
 
 
@@ -151,11 +153,11 @@ def _row(folder: Path, case: Case) -> Row:
     sizes = size_report(ticket)
     metrics = [msgspec.json.decode(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
     best = metrics[summary.best_epoch - 1]
-    network, epochs, lr, kind, point, seed, _ = case
+    network, epochs, sparsity, kind, point, seed, _ = case
     return Row(
         network=network,
         epochs=epochs,
-        lr=lr,
+        sparsity=sparsity,
         kind=kind,
         point=point,
         seed=seed,
@@ -174,7 +176,7 @@ def _row(folder: Path, case: Case) -> Row:
 def means(found: Sequence[Row]) -> list[Mean]:
     groups: dict[Any, list[Row]] = {}
     for row in found:
-        groups.setdefault((row.network, row.epochs, row.lr, row.kind, row.point), []).append(row)
+        groups.setdefault((row.network, row.epochs, row.sparsity, row.kind, row.point), []).append(row)
     return [_mean(group) for group in groups.values()]
 
 
@@ -188,7 +190,7 @@ def _mean(group: list[Row]) -> Mean:
     return Mean(
         first.network,
         first.epochs,
-        first.lr,
+        first.sparsity,
         first.kind,
         first.point,
         len(group),
@@ -228,8 +230,10 @@ def write_csv(path: Path, found: Sequence[Row]) -> None:
 
 INTRODUCTION = """# Accuracy against file size
 
-Fashion-MNIST, half of the weights removed, global threshold; means over the seeds ± the standard deviation
-(n - 1) over them. A seed changes the source network, the order of the images and the validation split.
+Fashion-MNIST, global threshold; means over the seeds ± the standard deviation (n - 1) over them. A seed
+changes the source network, the order of the images and the validation split. *Sparsity*: share of the weights
+removed. *Frozen*: share of the weights frozen, placed around the sparsity: at 0.5 half of them pruned and half
+locked, at 0.9 all pruned, but for 5 locked of 90.
 *File*: bytes of the whole `.slt` file. *Paper*: one bit per free weight and 8 bytes per normalised channel,
 the accounting of the paper on frozen source networks. *Prior*, *i.i.d.*: entropy of the mask in bits per
 free weight, with 16 equal bins of \\|initial score\\| per layer and with one density per layer, no tables
@@ -257,7 +261,7 @@ def page(points: Sequence[Mean], wanted: int, command: str) -> str:
 
 
 def _panel(point: Mean) -> Panel:
-    return point.network, point.epochs, point.lr
+    return point.network, point.epochs, point.sparsity
 
 
 def _panels(points: Sequence[Mean]) -> list[Panel]:
@@ -265,8 +269,8 @@ def _panels(points: Sequence[Mean]) -> list[Panel]:
 
 
 def _title(panel: Panel) -> str:
-    network, epochs, lr = panel
-    return f"{NETWORKS[network]['arch']}, {epochs} epochs, learning rate {lr:g}"
+    network, epochs, sparsity = panel
+    return f"{NETWORKS[network]['arch']}, {epochs} epochs, sparsity {sparsity:g}"
 
 
 def _table(points: Sequence[Mean]) -> list[str]:
@@ -324,7 +328,7 @@ def plot(path: Path, points: Sequence[Mean]) -> None:
             [p.paper for p in paper], [100 * p.accuracy for p in paper], "kx", label="paper's accounting"
         )
         axis.set(xscale="log", xlabel="bytes of the file")
-        axis.set_title(_title(panel).replace(", learning", ",\nlearning"))
+        axis.set_title(_title(panel).replace(" epochs, ", " epochs,\n"))
         ticks = [1000 * 2**i for i in range(1, 9)]
         axis.set_xticks(ticks, [f"{tick // 1000}k" for tick in ticks])
         axis.minorticks_off()
@@ -353,11 +357,12 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=Path, required=True, help="folder of runs, kept from call to call")
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=["mlp"])
+    parser.add_argument("--epochs", nargs="+", type=int, default=[], help="only schedules of these lengths")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--report", action="store_true", help="search nothing")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "results")
     asked = parser.parse_args()
-    cases = list(grid(asked.network, asked.seeds))
+    cases = list(grid(asked.network, asked.seeds, asked.epochs))
     if not asked.report:
         search(cases, asked.runs)
     found = rows(cases, asked.runs)
