@@ -231,9 +231,9 @@ def write_csv(path: Path, found: Sequence[Row]) -> None:
 INTRODUCTION = """# Accuracy against file size
 
 Fashion-MNIST, global threshold; means over the seeds ± the standard deviation (n - 1) over them. A seed
-changes the source network, the order of the images and the validation split. *Sparsity*: share of the weights
-removed. *Frozen*: share of the weights frozen, placed around the sparsity: at 0.5 half of them pruned and half
-locked, at 0.9 all pruned, but for 5 locked of 90.
+changes the source network, the order of the images and the validation split. *Sparsity*: share of the
+weights removed. *Frozen*: share of the weights frozen, placed around the sparsity: at 0.5 half of them pruned
+and half locked, at 0.9 all pruned, but for 5 locked of 90.
 *File*: bytes of the whole `.slt` file. *Paper*: one bit per free weight and 8 bytes per normalised channel,
 the accounting of the paper on frozen source networks. *Prior*, *i.i.d.*: entropy of the mask in bits per
 free weight, with 16 equal bins of \\|initial score\\| per layer and with one density per layer, no tables
