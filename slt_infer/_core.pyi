@@ -1,4 +1,4 @@
-"""The compiled module (csrc/bindings.cpp, csrc/bind_runtime.cpp). ValueError where sizes do not agree.
+"""The compiled module (csrc/bind*.cpp). ValueError where sizes do not agree.
 
 `isa` is "" (chosen at run time), "scalar", "avx2", "avx512" or "neon". docs/format.md gives every rule.
 """
