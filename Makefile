@@ -1,6 +1,7 @@
 # make demo   search, pack and run a small ticket        make test   the whole test-suite, ruff and mypy
 # make bench  the benchmarks                             make native  the C++ tests: sanitizers, aarch64 in qemu
-# make wheel-test  the built wheel, elsewhere            make clean   removes all but the environment
+# make wheel-test  the built wheel, elsewhere            make fuzz   coverage-guided fuzzing, FUZZ_SECONDS a target
+# make clean  removes all but the environment
 #
 # PYTHON names the interpreter (3.11 or later); PIP_ARGS goes to every pip install, for instance
 # PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for torch without its 2 GB of CUDA libraries.
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 SOURCES := setup.py $(wildcard csrc/*.*)
 
-.PHONY: demo test lint bench native sanitize wheel-test clean
+.PHONY: demo test lint bench native sanitize fuzz wheel-test clean
 
 # The environment. A stamp in it is newer than what it was made from, so nothing is done twice.
 
@@ -88,6 +89,13 @@ sanitize: $(VENV)/.test
 	cd build/sanitize && PYTHONPATH=lib ASAN_OPTIONS=detect_leaks=0 \
 	    LD_PRELOAD="$$(for lib in asan ubsan stdc++; do $${CXX:-g++} -print-file-name=lib$$lib.so; done | paste -sd ' ')" \
 	    $(CURDIR)/$(BIN)/python -P -m pytest -q -p no:cacheprovider $(SANITIZED)
+
+# The decoders, the encoder and the reader, FUZZ_SECONDS each; corpora and findings stay in build/fuzz. Needs clang
+# and libclang-rt-VERSION-dev. The reader's target is guided by coverage where atheris can be installed, else blind.
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.test
+	-$(PIP) --only-binary :all: atheris
+	$(BIN)/python fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 # The wheel in an environment of its own with the core dependencies alone, from a folder without the sources.
 WHEEL_TESTS := $(filter-out %/native %/repository %/search %/vectors,$(wildcard $(CURDIR)/tests/*))

@@ -6,16 +6,17 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "codec.h"
 #include "crc32c.h"
 #include "isa.h"
 #include "layer.h"
-#include "random.h"
 
 namespace py = pybind11;
 
+void bind_random(py::module_& module);   // bind_random.cpp
 void bind_runtime(py::module_& module);  // bind_runtime.cpp
 
 namespace {
@@ -65,96 +66,6 @@ py::dict machine() {
     return result;
 }
 
-py::array_t<uint32_t> random_words(const std::string& generator, uint32_t rounds,
-                                   const Words32& counters, const Words32& keys,
-                                   const std::string& isa) {
-    const slt::Generator g = slt::generator_of(generator);
-    slt::check_generator(g, rounds);
-    const slt::Ops& ops = slt::ops(isa);
-    if (counters.ndim() != 2 || counters.shape(1) != 4) refuse("counters must have shape [n, 4]");
-    const auto count = counters.shape(0);
-    if (keys.ndim() != 2 || keys.shape(0) != count || (keys.shape(1) != 4 && keys.shape(1) != 2)) {
-        refuse("keys must have shape [n, 4] or [n, 2]");
-    }
-    std::vector<uint32_t> whole(4 * static_cast<size_t>(count), 0);
-    for (py::ssize_t i = 0; i < count; ++i) {
-        for (py::ssize_t j = 0; j < keys.shape(1); ++j)
-            whole[4 * static_cast<size_t>(i) + static_cast<size_t>(j)] = keys.at(i, j);
-    }
-    py::array_t<uint32_t> out({count, py::ssize_t{4}});
-    ops.words(g, rounds, static_cast<size_t>(count), counters.data(), whole.data(),
-              out.mutable_data());
-    return out;
-}
-
-void check_blocks(uint64_t block0, uint64_t blocks) {
-    if (block0 > uint64_t{1} << 32 || blocks > (uint64_t{1} << 32) - block0)
-        refuse("blocks must be below 2^32");
-}
-
-py::array_t<uint32_t> plane(const std::string& generator, uint32_t rounds, uint64_t seed,
-                            uint32_t stream, uint32_t layer, uint32_t generation, uint32_t plane,
-                            uint64_t block0, uint64_t blocks, const std::string& isa) {
-    const slt::Plane address = {
-        slt::generator_of(generator), rounds, seed, stream, layer, generation, plane};
-    slt::check_generator(address.generator, rounds);
-    if (generation >= 1u << 24 || plane >= 256)
-        refuse("generation must be below 2^24 and plane below 256");
-    check_blocks(block0, blocks);
-    const slt::Ops& ops = slt::ops(isa);
-    py::array_t<uint32_t> out(static_cast<py::ssize_t>(4 * blocks));
-    uint32_t* words = out.mutable_data();
-    py::gil_scoped_release release;
-    ops.plane(address, static_cast<uint32_t>(block0), blocks, words);
-    return out;
-}
-
-// Blocks of a row, once rows [first, first + count) are known to exist.
-uint64_t row_blocks(uint64_t fan_in, uint64_t first, uint64_t count) {
-    if (fan_in < 1 || fan_in > 1u << 24) refuse("fan_in must be 1 to 2^24");
-    if (first > 1u << 20 || count > (1u << 20) - first) refuse("rows must be below 2^20");
-    const uint64_t blocks = (fan_in + 127) / 128;
-    if ((first + count) * blocks > uint64_t{1} << 25) refuse("rows * P must be at most 2^32");
-    return blocks;
-}
-
-Words64 signs(const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id,
-              uint64_t fan_in, uint64_t first, uint64_t count, const std::string& isa) {
-    const slt::Plane address = {slt::generator_of(generator), rounds, seed, 0, id, 0, 0};
-    slt::check_generator(address.generator, rounds);
-    const uint64_t blocks = row_blocks(fan_in, first, count);
-    const slt::Ops& ops = slt::ops(isa);
-    Words64 out({static_cast<py::ssize_t>(count), static_cast<py::ssize_t>(2 * blocks)});
-    uint64_t* words = out.mutable_data();
-    py::gil_scoped_release release;
-    ops.plane(address, static_cast<uint32_t>(first * blocks), count * blocks, words);
-    slt::clear_padding(words, count, static_cast<uint32_t>(fan_in));
-    return out;
-}
-
-py::tuple freeze_rows(const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id,
-                      uint64_t fan_in, uint32_t bits, uint32_t prune, uint32_t lock, uint64_t first,
-                      uint64_t count, const std::string& isa) {
-    const slt::FreezePattern pattern = {
-        slt::generator_of(generator), rounds, seed, id, bits, prune, lock};
-    slt::check_generator(pattern.generator, rounds);
-    slt::check_freeze(bits, prune, lock);
-    const uint64_t blocks = row_blocks(fan_in, first, count);
-    const slt::Ops& ops = slt::ops(isa);
-    const std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(count),
-                                            static_cast<py::ssize_t>(2 * blocks)};
-    Words64 free(shape), locked(shape);
-    uint64_t *free_words = free.mutable_data(), *locked_words = locked.mutable_data();
-    {
-        py::gil_scoped_release release;
-        ops.freeze(pattern, static_cast<uint32_t>(first * blocks), count * blocks, free_words,
-                   locked_words);
-        slt::clear_padding(free_words, count, static_cast<uint32_t>(fan_in));
-        slt::clear_padding(locked_words, count, static_cast<uint32_t>(fan_in));
-    }
-    return py::make_tuple(free, locked);
-}
-
 // Mask words that begin with word first div 32, as encoders take them.
 void check_tile(uint64_t first, uint64_t last) {
     if (first > last || last > uint64_t{1} << 32)
@@ -170,15 +81,53 @@ const uint32_t* tile_words(const Words32& mask, uint64_t first, uint64_t last) {
     return mask.data() + (first == last ? 0 : first / 32);
 }
 
-py::bytes encode_static(const Words32& mask, uint64_t first, uint64_t last, uint32_t density) {
-    if (density < 1 || density > 255) refuse("density must be 1 to 255");
+using Intervals = std::vector<std::pair<uint32_t, uint32_t>>;  // (start, f)
+
+slt::Densities densities_of(uint32_t planes, bool sign, const Intervals& intervals) {
+    slt::Densities densities{};
+    densities.planes = planes;
+    densities.sign = sign;
+    if (intervals.size() > 16) refuse("there must be 1 to 16 intervals");
+    for (const auto& [start, f] : intervals) {
+        if (start > 0xFFFF || f > 0xFFFF) refuse("an interval's start or density is out of range");
+        densities.start[densities.count] = static_cast<uint16_t>(start);
+        densities.f[densities.count++] = static_cast<uint16_t>(f);
+    }
+    slt::check_densities(densities);
+    return densities;
+}
+
+slt::Densities static_of(uint32_t density) { return densities_of(0, false, {{0, density}}); }
+
+slt::Plane scores_of(const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id) {
+    const slt::Plane scores = {
+        slt::generator_of(generator), rounds, seed, slt::kScoreStream, id, 0, 0};
+    slt::check_generator(scores.generator, rounds);
+    return scores;
+}
+
+py::bytes encode(const Words32& mask, uint64_t first, uint64_t last, const slt::Plane& scores,
+                 const slt::Densities& densities, const std::string& isa) {
     const uint32_t* words = tile_words(mask, first, last);
+    const slt::Ops& ops = slt::ops(isa);
     std::vector<uint8_t> payload;
     {
         py::gil_scoped_release release;
-        payload = slt::encode_static(words, first, last, density);
+        payload = slt::encode(words, first, last, scores, densities, ops);
     }
     return py::bytes(reinterpret_cast<const char*>(payload.data()), payload.size());
+}
+
+py::bytes encode_static(const Words32& mask, uint64_t first, uint64_t last, uint32_t density) {
+    return encode(mask, first, last, {}, static_of(density), "");
+}
+
+py::bytes encode_prior(const Words32& mask, uint64_t first, uint64_t last,
+                       const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id,
+                       uint32_t planes, bool sign, const Intervals& intervals,
+                       const std::string& isa) {
+    return encode(mask, first, last, scores_of(generator, rounds, seed, id),
+                  densities_of(planes, sign, intervals), isa);
 }
 
 py::bytes encode_raw(const Words32& mask, uint64_t first, uint64_t last) {
@@ -186,9 +135,9 @@ py::bytes encode_raw(const Words32& mask, uint64_t first, uint64_t last) {
     return py::bytes(reinterpret_cast<const char*>(payload.data()), payload.size());
 }
 
-py::array_t<uint32_t> decode_static(const py::buffer& payload, uint64_t first, uint64_t last,
-                                    uint32_t density, const std::string& isa) {
-    if (density < 1 || density > 255) refuse("density must be 1 to 255");
+py::array_t<uint32_t> decode(const py::buffer& payload, uint64_t first, uint64_t last,
+                             const slt::Plane& scores, const slt::Densities& densities,
+                             const std::string& isa) {
     check_tile(first, last);
     const slt::Ops& ops = slt::ops(isa);
     const Bytes bytes(payload);
@@ -201,36 +150,56 @@ py::array_t<uint32_t> decode_static(const py::buffer& payload, uint64_t first, u
     padded.resize(padded.size() + slt::kPayloadPadding);
     py::array_t<uint32_t> out(static_cast<py::ssize_t>(slt::mask_words_of(first, last)));
     uint32_t* words = out.mutable_data();
-    slt::TileFault fault;
+    slt::TileJob job = {padded.data(), bytes.size() / 2, first, last, words, slt::TileFault::none};
     {
         py::gil_scoped_release release;
-        fault =
-            ops.decode_static(padded.data(), bytes.size() / 2, first, last, 16 * density, words);
+        ops.decode(&job, 1, scores, densities);
     }
-    if (fault != slt::TileFault::none) refuse(slt::text_of(fault));
+    if (job.fault != slt::TileFault::none) refuse(slt::text_of(job.fault));
     return out;
+}
+
+py::array_t<uint32_t> decode_static(const py::buffer& payload, uint64_t first, uint64_t last,
+                                    uint32_t density, const std::string& isa) {
+    return decode(payload, first, last, {}, static_of(density), isa);
+}
+
+py::array_t<uint32_t> decode_prior(const py::buffer& payload, uint64_t first, uint64_t last,
+                                   const std::string& generator, uint32_t rounds, uint64_t seed,
+                                   uint32_t id, uint32_t planes, bool sign,
+                                   const Intervals& intervals, const std::string& isa) {
+    return decode(payload, first, last, scores_of(generator, rounds, seed, id),
+                  densities_of(planes, sign, intervals), isa);
 }
 
 std::shared_ptr<LayerCode> make_layer(const std::string& generator, uint32_t rounds, uint64_t seed,
                                       uint32_t id, uint32_t out, uint32_t fan_in, uint32_t bits,
                                       uint32_t prune, uint32_t lock, const std::string& mode,
-                                      uint32_t density, uint32_t tile_rows, const Words32& free,
-                                      const Words32& words, const py::buffer& payload,
-                                      slt::WeightMemoryPtr memory) {
+                                      uint32_t density, uint32_t planes, bool sign,
+                                      const Intervals& intervals, uint32_t tile_rows,
+                                      const Words32& free, const Words32& words,
+                                      const py::buffer& payload, slt::WeightMemoryPtr memory) {
     slt::LayerFields fields = {
-        slt::generator_of(generator), rounds,  seed,     id, out, fan_in, bits, prune, lock,
-        slt::MaskMode::raw,           density, tile_rows};
+        slt::generator_of(generator), rounds, seed,     id, out, fan_in, bits, prune, lock,
+        slt::MaskMode::raw,           {},     tile_rows};
     if (mode == "const") {
-        if (density != 0 && density != 255) refuse("density of a const layer must be 0 or 255");
+        if (density != 0 && density != 4096) refuse("density of a const layer must be 0 or 4096");
         if (tile_rows != out) refuse("tile_rows of a const layer must be out");
         fields.mode = density == 0 ? slt::MaskMode::none : slt::MaskMode::all;
     } else if (mode == "static") {
         fields.mode = slt::MaskMode::coded;
+        fields.densities = static_of(density);
+    } else if (mode == "prior") {
+        if (planes == 0 && !sign) refuse("a prior layer reads a plane at least");
+        fields.mode = slt::MaskMode::coded;
+        fields.densities = densities_of(planes, sign, intervals);
     } else if (mode != "raw") {
         refuse("unknown mode \"" + mode + "\"");
-    } else if (density != 0) {
-        refuse("density of a raw layer must be 0");
     }
+    if ((mode == "raw" || mode == "prior") && density != 0)
+        refuse("density of a " + mode + " layer must be 0");
+    if (mode != "prior" && (planes != 0 || sign || !intervals.empty()))
+        refuse("planes, sign and intervals are for prior layers");
     const Bytes bytes(payload);
     const std::vector<uint32_t> free_list(free.data(), free.data() + free.size());
     const std::vector<uint32_t> word_list(words.data(), words.data() + words.size());
@@ -296,8 +265,8 @@ void bind_layer(py::module_& module) {
         "One layer's coded weights; ValueError where sizes do not agree or a tile is malformed.")
         .def(py::init(&make_layer), py::kw_only(), arg("generator"), arg("rounds"), arg("seed"),
              arg("id"), arg("out"), arg("fan_in"), arg("bits"), arg("prune"), arg("lock"),
-             arg("mode"), arg("density"), arg("tile_rows"), arg("free"), arg("words"),
-             arg("payload"), arg("memory").none(false))
+             arg("mode"), arg("density"), arg("planes"), arg("sign"), arg("intervals"),
+             arg("tile_rows"), arg("free"), arg("words"), arg("payload"), arg("memory").none(false))
         .def_property_readonly("out", [](const LayerCode& layer) { return layer.fields().out; })
         .def_property_readonly("fan_in",
                                [](const LayerCode& layer) { return layer.fields().fan_in; })
@@ -322,18 +291,7 @@ PYBIND11_MODULE(_core, module) {
                "What this machine is, which ISAs run on it, which is used and why.");
     module.def("crc32c", &crc32c, arg("buffer"), arg("value") = 0,
                "CRC-32C of the bytes that gave `value`, then these.");
-    module.def("random_words", &random_words, arg("generator"), arg("rounds"), arg("counters"),
-               arg("keys"), arg("isa") = "",
-               "uint32 [n, 4]: the generator's words for counters [n, 4] and keys [n, 2 or 4].");
-    module.def("plane", &plane, arg("generator"), arg("rounds"), arg("seed"), arg("stream"),
-               arg("layer"), arg("generation"), arg("plane"), arg("block0"), arg("blocks"),
-               arg("isa") = "", "uint32 [4 * blocks]: bits of a plane in index order.");
-    module.def("signs", &signs, arg("generator"), arg("rounds"), arg("seed"), arg("id"),
-               arg("fan_in"), arg("first"), arg("count"), arg("isa") = "",
-               "uint64 [count, P / 64]: signs of whole rows, 0 in padding.");
-    module.def("freeze_rows", &freeze_rows, arg("generator"), arg("rounds"), arg("seed"), arg("id"),
-               arg("fan_in"), arg("bits"), arg("prune"), arg("lock"), arg("first"), arg("count"),
-               arg("isa") = "", "(free, locked), uint64 [count, P / 64], 0 in padding.");
+    bind_random(module);
     module.def("encode_static", &encode_static, arg("mask"), arg("first"), arg("last"),
                arg("density"),
                "Payload of a static tile of ordinals [first, last); mask is the layer's whole "
@@ -343,6 +301,13 @@ PYBIND11_MODULE(_core, module) {
     module.def("decode_static", &decode_static, arg("payload"), arg("first"), arg("last"),
                arg("density"), arg("isa") = "",
                "uint32 words first div 32 to (last - 1) div 32; ValueError if malformed.");
+    module.def("encode_prior", &encode_prior, arg("mask"), arg("first"), arg("last"),
+               arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("planes"), arg("sign"),
+               arg("intervals"), arg("isa") = "",
+               "Payload of a prior tile; intervals are (start, f of 4096) pairs.");
+    module.def("decode_prior", &decode_prior, arg("payload"), arg("first"), arg("last"),
+               arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("planes"), arg("sign"),
+               arg("intervals"), arg("isa") = "", "As decode_static.");
     bind_layer(module);
     bind_runtime(module);
 }

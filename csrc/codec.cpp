@@ -1,9 +1,14 @@
 #include "codec.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
+#include <stdexcept>
 
 namespace slt {
 namespace {
+
+constexpr uint64_t kEncoderBlocks = 64;
 
 // Bits of word i (of `words`) that belong to the tile.
 uint32_t tile_bits(uint64_t i, uint64_t words, uint64_t first, uint64_t last) {
@@ -37,34 +42,65 @@ TileFault decode_raw(const uint8_t* payload, uint64_t first, uint64_t last, uint
     return clean ? TileFault::none : TileFault::pad_bits;
 }
 
-std::vector<uint8_t> encode_static(const uint32_t* mask, uint64_t first, uint64_t last,
-                                   uint32_t density) {
+std::vector<uint8_t> encode(const uint32_t* mask, uint64_t first, uint64_t last,
+                            const Plane& scores, const Densities& densities, const Ops& ops) {
     if (first == last) return {};
-    const uint32_t f = 16 * density;
     uint32_t states[32];
     std::fill_n(states, 32, 0x10000u);
-    std::vector<uint16_t> words;  // backward, as emitted
-    for (uint64_t ordinal = last; ordinal-- > first;) {
-        uint32_t& x = states[ordinal % 32];
-        const bool bit = mask[ordinal / 32 - first / 32] >> ordinal % 32 & 1;
-        const uint32_t g = bit ? f : 4096 - f;
-        if (x >= uint64_t{g} << 20) {
-            words.push_back(static_cast<uint16_t>(x));
-            x >>= 16;
+    // Filled from its end: coding runs backward. One word a bit at most, and one that is written
+    // but not kept.
+    std::vector<uint16_t> words(last - first + 65);
+    uint16_t* at = words.data() + words.size();
+    std::vector<uint16_t> frequencies(128 * kEncoderBlocks, densities.f[0]);
+    for (uint64_t end = last; end > first;) {
+        const uint64_t block0 = (end - 1) / 128 / kEncoderBlocks * kEncoderBlocks;
+        const uint64_t begin = std::max(first, 128 * block0);
+        if (densities.count > 1)
+            ops.frequencies(scores, densities, static_cast<uint32_t>(block0),
+                            (end - 1) / 128 - block0 + 1, frequencies.data());
+        for (uint64_t ordinal = end; ordinal-- > begin;) {
+            uint32_t x = states[ordinal % 32];
+            // No branches: the mask's bits cannot be foreseen.
+            const uint32_t f = frequencies[ordinal - 128 * block0];
+            const uint32_t zero = ~(mask[ordinal / 32 - first / 32] >> ordinal % 32) & 1;
+            const uint32_t g = f + zero * (4096 - 2 * f);
+            const uint32_t full = x >= uint64_t{g} << 20;
+            at[-1] = static_cast<uint16_t>(x);
+            at -= full;
+            x >>= 16 * full;
+            states[ordinal % 32] = 4096 * (x / g) + x % g + zero * f;
         }
-        x = 4096 * (x / g) + x % g + (bit ? 0 : f);
+        end = begin;
     }
-    for (int lane = 32; lane-- > 0;) {
-        words.push_back(static_cast<uint16_t>(states[lane] >> 16));
-        words.push_back(static_cast<uint16_t>(states[lane]));
+    at -= 64;
+    static_assert(std::endian::native == std::endian::little);
+    std::memcpy(at, states, sizeof states);
+    const auto* bytes = reinterpret_cast<const uint8_t*>(at);
+    return {bytes, reinterpret_cast<const uint8_t*>(words.data() + words.size())};
+}
+
+Densities static_density(uint32_t f) {
+    Densities densities{};
+    densities.count = 1;
+    densities.f[0] = static_cast<uint16_t>(f);
+    return densities;
+}
+
+void check_densities(const Densities& d) {
+    const auto need = [](bool holds, const char* what) {
+        if (!holds) throw std::invalid_argument(what);
+    };
+    need(d.planes <= 8, "planes must be at most 8");
+    need(d.count >= 1 && d.count <= 16, "there must be 1 to 16 intervals");
+    need(d.start[0] == 0, "the first interval must start at 0");
+    for (uint32_t i = 0; i < d.count; ++i) {
+        need(d.start[i] < 1u << (d.planes + d.sign),
+             "an interval starts at 2^(planes + sign) or above");
+        need(d.f[i] >= 1 && d.f[i] <= 4095, "a density must be 1 to 4095");
+        if (i == 0) continue;
+        need(d.start[i] > d.start[i - 1], "the intervals' starts must ascend");
+        need(d.f[i] != d.f[i - 1], "neighbouring intervals must differ in density");
     }
-    std::vector<uint8_t> payload;
-    payload.reserve(2 * words.size());
-    for (size_t i = words.size(); i-- > 0;) {
-        payload.push_back(static_cast<uint8_t>(words[i]));
-        payload.push_back(static_cast<uint8_t>(words[i] >> 8));
-    }
-    return payload;
 }
 
 const char* text_of(TileFault fault) {

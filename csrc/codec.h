@@ -17,8 +17,14 @@ inline uint64_t mask_words_of(uint64_t first, uint64_t last) {
 
 // `mask` holds the words first div 32 ... of the mask; bits outside the tile are ignored.
 std::vector<uint8_t> encode_raw(const uint32_t* mask, uint64_t first, uint64_t last);
-std::vector<uint8_t> encode_static(const uint32_t* mask, uint64_t first, uint64_t last,
-                                   uint32_t density);
+// A static or prior tile; `scores` as in Ops::decode.
+std::vector<uint8_t> encode(const uint32_t* mask, uint64_t first, uint64_t last,
+                            const Plane& scores, const Densities& densities, const Ops& ops);
+
+// One density f of 4096 for all.
+Densities static_density(uint32_t f);
+// Throws std::invalid_argument for what docs/format.md does not allow of intervals.
+void check_densities(const Densities& densities);
 
 // Copies a raw tile of mask_words_of(first, last) words; pad_bits if a bit outside the tile is set.
 TileFault decode_raw(const uint8_t* payload, uint64_t first, uint64_t last, uint32_t* out);

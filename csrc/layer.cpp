@@ -27,8 +27,7 @@ void check_fields(const LayerFields& f) {
         refuse("out * P must be at most 2^32, not " + std::to_string(positions));
     check_freeze(f.bits, f.prune, f.lock);
     if (f.tile_rows < 1 || f.tile_rows > f.out) refuse("tile_rows must be 1 to out");
-    if (f.mode == MaskMode::coded && (f.density < 1 || f.density > 255))
-        refuse("density must be 1 to 255");
+    if (f.mode == MaskMode::coded) check_densities(f.densities);
 }
 
 // Rows at a time for what needs no more than a small buffer.
@@ -91,7 +90,7 @@ LayerCode::LayerCode(const LayerFields& fields, const std::vector<uint32_t>& fre
         const bool flag = words[i] >> 31;
         tile.raw = flag || fields_.mode == MaskMode::raw;
         if (flag && fields_.mode == MaskMode::raw)
-            refuse_tile(i, "the raw flag is for static layers");
+            refuse_tile(i, "the raw flag is for coded layers");
         if (tile.free > uint64_t{tile.rows} * fields_.fan_in)
             refuse_tile(i, "more free weights than weights");
         const uint64_t last = ordinal + tile.free;
@@ -119,19 +118,36 @@ size_t LayerCode::mask_words(uint32_t tile) const {
     return mask_words_of(t.first_free, t.first_free + t.free) + kMaskPadding;
 }
 
-void LayerCode::decode_mask(uint32_t tile, uint32_t* out, const Ops& ops) const {
-    const Tile& t = tiles_[tile];
+Plane LayerCode::scores() const {
+    return {fields_.generator, fields_.rounds, fields_.seed, kScoreStream, fields_.id, 0, 0};
+}
+
+void LayerCode::decode_masks(uint32_t first, uint32_t count, uint32_t* const* out,
+                             const Ops& ops) const {
     if (!has_mask()) return;
-    const uint64_t last = t.first_free + t.free;
-    const uint64_t words = mask_words_of(t.first_free, last);
-    std::fill_n(out + words, kMaskPadding, 0u);
-    if (t.free == 0) return;
-    const uint8_t* payload = payload_.data() + t.offset;
-    const TileFault fault =
-        t.raw ? decode_raw(payload, t.first_free, last, out)
-              : ops.decode_static(payload, t.words, t.first_free, last, 16 * fields_.density, out);
+    TileJob jobs[kTilesTogether];
+    uint32_t coded[kTilesTogether], jobs_made = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+        const Tile& t = tiles_[first + i];
+        const uint64_t last = t.first_free + t.free;
+        std::fill_n(out[i] + mask_words_of(t.first_free, last), kMaskPadding, 0u);
+        if (t.free == 0) continue;
+        const uint8_t* payload = payload_.data() + t.offset;
+        if (t.raw) {
+            check_tile(first + i, decode_raw(payload, t.first_free, last, out[i]));
+        } else {
+            coded[jobs_made] = first + i;
+            jobs[jobs_made++] = {payload, t.words, t.first_free, last, out[i], TileFault::none};
+        }
+    }
+    ops.decode(jobs, jobs_made, scores(), fields_.densities);
+    for (uint32_t i = 0; i < jobs_made; ++i) check_tile(coded[i], jobs[i].fault);
+}
+
+void LayerCode::check_tile(uint32_t tile, TileFault fault) const {
+    const Tile& t = tiles_[tile];
     if (fault != TileFault::none) refuse_tile(tile, text_of(fault));
-    const uint8_t* end = payload + 2 * size_t{t.words};
+    const uint8_t* end = payload_.data() + t.offset + 2 * size_t{t.words};
     if (t.words % 2 && (end[0] | end[1])) refuse_tile(tile, "the padding is not zero");
 }
 
@@ -249,11 +265,20 @@ std::vector<uint32_t> LayerCode::mask(const Ops& ops) const {
         return bits;
     }
     std::vector<uint32_t> bits((tiles_.back().first_free + tiles_.back().free + 31) / 32, 0);
-    for (uint32_t i = 0; i < tiles(); ++i) {
-        WeightVector<uint32_t> part(mask_words(i), 0, Counted<uint32_t>(memory_));
-        decode_mask(i, part.data(), ops);
-        const size_t words = part.size() - kMaskPadding;
-        for (size_t j = 0; j < words; ++j) bits[tiles_[i].first_free / 32 + j] |= part[j];
+    for (uint32_t first = 0; first < tiles(); first += kTilesTogether) {
+        const uint32_t count = std::min<uint32_t>(kTilesTogether, tiles() - first);
+        std::vector<WeightVector<uint32_t>> parts;
+        uint32_t* out[kTilesTogether];
+        for (uint32_t i = 0; i < count; ++i) {
+            parts.emplace_back(mask_words(first + i), 0, Counted<uint32_t>(memory_));
+            out[i] = parts[i].data();
+        }
+        decode_masks(first, count, out, ops);
+        for (uint32_t i = 0; i < count; ++i) {
+            const size_t words = parts[i].size() - kMaskPadding;
+            uint32_t* to = bits.data() + tiles_[first + i].first_free / 32;
+            for (size_t j = 0; j < words; ++j) to[j] |= parts[i][j];
+        }
     }
     return bits;
 }

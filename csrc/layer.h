@@ -12,7 +12,8 @@
 
 namespace slt {
 
-enum class MaskMode { all, none, raw, coded };  // const with density 255, const with 0, raw, static
+// const with density 4096, const with 0, raw, static or prior
+enum class MaskMode { all, none, raw, coded };
 
 struct LayerFields {
     Generator generator = Generator::philox4x32;
@@ -24,7 +25,7 @@ struct LayerFields {
     uint32_t bits = 0;    // B
     uint32_t prune = 0, lock = 0;
     MaskMode mode = MaskMode::all;
-    uint32_t density = 255;
+    Densities densities{};  // where coded
     uint32_t tile_rows = 1;
 };
 
@@ -71,7 +72,11 @@ class LayerCode {
     //    mask_words() is 0, where !has_mask().
     size_t mask_words(uint32_t tile) const;
     uint64_t mask_start(uint32_t tile) const { return tiles_[tile].first_free % 32; }
-    void decode_mask(uint32_t tile, uint32_t* out, const Ops& ops) const;
+    void decode_mask(uint32_t tile, uint32_t* out, const Ops& ops) const {
+        decode_masks(tile, 1, &out, ops);
+    }
+    // The same for count <= kTilesTogether tiles from `first` on, faster than one by one.
+    void decode_masks(uint32_t first, uint32_t count, uint32_t* const* out, const Ops& ops) const;
 
     // 2. (rows in parallel) Free and locked bits, row_words() words a row, padding zero, and
     // counts[i] = free
@@ -106,6 +111,10 @@ class LayerCode {
     std::vector<uint32_t> mask(const Ops& ops) const;  // all mask bits by free ordinal
 
   private:
+    Plane scores() const;
+    // Throws where decoding found a fault, or what stands behind the payload is not zero.
+    void check_tile(uint32_t tile, TileFault fault) const;
+
     LayerFields fields_;
     WeightMemoryPtr memory_;
     std::vector<Tile> tiles_;

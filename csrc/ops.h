@@ -30,13 +30,39 @@ struct FreezePattern {
     uint32_t layer, bits, prune, lock;
 };
 
+// How likely a mask bit is to be 1 (docs/format.md, section 5): v is formed by `planes` planes of
+// the initial score (at most 8) and, where `sign`, its sign; in interval i, which begins at
+// start[i], it is f[i] of 4096. A static layer has one interval, and no planes. start[0] = 0,
+// ascending below 2^(planes + sign); f in [1, 4095].
+struct Densities {
+    uint32_t planes;
+    bool sign;
+    uint32_t count;  // intervals, 1 to 16
+    uint16_t start[16], f[16];
+};
+constexpr uint32_t kScoreStream = 2, kSignPlane = 16;
+
 enum class TileFault : int { none, start_state, words_short, final_state, words_left, pad_bits };
 
-// Bytes that must be readable (whatever they are) behind a payload given to decode_static: vector
+// Bytes that must be readable (whatever they are) behind a payload given to decode: vector
 // loads may touch them, but no word beyond the tile's own is ever used.
 constexpr size_t kPayloadPadding = 64;
 // Words that must be readable behind the mask bits given to deposit.
 constexpr size_t kMaskPadding = 3;
+
+// Tiles that Ops::decode works on side by side.
+constexpr size_t kTilesTogether = 2;
+
+// One tile for Ops::decode: a payload of `words` 16-bit words covers the ordinals [first, last),
+// first < last <= 2^32. Decoding writes the words first div 32 ... (last - 1) div 32 to out, bits
+// outside the tile zero, and sets fault; what is in out after a fault is of no use.
+struct TileJob {
+    const uint8_t* payload;
+    size_t words;
+    uint64_t first, last;
+    uint32_t* out;
+    TileFault fault;
+};
 
 // A run of output pixels whose inputs are `length` floats, a stride apart, from `from`.
 struct Run {
@@ -72,12 +98,15 @@ struct Ops {
     // Set bits of words[0..count).
     uint64_t (*count_bits)(const uint64_t* words, size_t count);
 
-    // Decodes a static tile (docs/format.md, section 5) of `words` 16-bit words that covers the
-    // ordinals [first, last), first < last; f = 16 * density. Writes the words first div 32 ...
-    // (last - 1) div 32, bits outside the tile zero. Any payload is safe; what is in out after a
-    // fault is of no use.
-    TileFault (*decode_static)(const uint8_t* payload, size_t words, uint64_t first, uint64_t last,
-                               uint32_t f, uint32_t* out);
+    // f of the ordinals of `blocks` blocks of 128, from block0 on; `scores` is stream 2 of the
+    // layer.
+    void (*frequencies)(const Plane& scores, const Densities& densities, uint32_t block0,
+                        size_t blocks, uint16_t* out);
+
+    // Decodes `count` static or prior tiles of one layer (docs/format.md, section 5),
+    // kTilesTogether side by side, which hides latencies: give it as many where there are. Any
+    // payload is safe.
+    void (*decode)(TileJob* jobs, size_t count, const Plane& scores, const Densities& densities);
 
     // ---- kernels of the runtime; conv_inl.h says what panels and offset lists are ----
 

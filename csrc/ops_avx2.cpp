@@ -45,8 +45,39 @@ inline u32v expand_words(const uint8_t* p, uint32_t bits) {
     return u32v(_mm256_permutevar8x32_epi32(words, from));
 }
 
-#include "mask_inl.h"
+struct FrequencyTable {
+    __m256i low, high;  // bytes, in both halves
+};
+inline FrequencyTable frequency_table(const uint16_t f[16]) {
+    alignas(16) uint8_t low[16], high[16];
+    for (int i = 0; i < 16; ++i) {
+        low[i] = uint8_t(f[i]);
+        high[i] = uint8_t(f[i] >> 8);
+    }
+    return {_mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(low))),
+            _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(high)))};
+}
+inline void store_frequencies(const FrequencyTable& table, const uint32_t index[4], uint16_t* out) {
+    const __m256i bytes =
+        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i bit = _mm256_set1_epi64x(int64_t(0x8040201008040201));
+    __m256i n = _mm256_setzero_si256();
+    for (int b = 0; b < 4; ++b) {
+        const __m256i word = _mm256_shuffle_epi8(_mm256_set1_epi32(int(index[b])), bytes);
+        const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(word, bit), bit);
+        n = _mm256_or_si256(n, _mm256_and_si256(set, _mm256_set1_epi8(char(1 << b))));
+    }
+    const __m256i low = _mm256_shuffle_epi8(table.low, n),
+                  high = _mm256_shuffle_epi8(table.high, n);
+    const __m256i even = _mm256_unpacklo_epi8(low, high), odd = _mm256_unpackhi_epi8(low, high);
+    __m256i* to = reinterpret_cast<__m256i*>(out);
+    _mm256_storeu_si256(to, _mm256_permute2x128_si256(even, odd, 0x20));
+    _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(even, odd, 0x31));
+}
+
 #include "random_inl.h"
+#include "prior_inl.h"
+#include "mask_inl.h"
 #include "conv_inl.h"
 #include "linear_inl.h"
 
@@ -59,7 +90,8 @@ const Ops avx2_ops = {
     .freeze = freeze,
     .deposit = deposit,
     .count_bits = count_bits,
-    .decode_static = decode_static,
+    .frequencies = frequencies,
+    .decode = decode,
     .float_lanes = kFloats,
     .list_steps = list_steps,
     .list_bundle = list_bundle,

@@ -41,6 +41,18 @@ inline u32v expand_words(const uint8_t* p, uint32_t bits) {
     return u32v(_mm512_maskz_expand_epi32(Mask(bits), words));
 }
 
+typedef __m512i FrequencyTable;  // 32 entries of 16 bits, 16 used
+inline FrequencyTable frequency_table(const uint16_t f[16]) {
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(f)));
+}
+inline void store_frequencies(const FrequencyTable& table, const uint32_t index[4], uint16_t* out) {
+    __m512i n = _mm512_maskz_mov_epi16(index[0], _mm512_set1_epi16(1));
+    n = _mm512_mask_add_epi16(n, index[1], n, _mm512_set1_epi16(2));
+    n = _mm512_mask_add_epi16(n, index[2], n, _mm512_set1_epi16(4));
+    n = _mm512_mask_add_epi16(n, index[3], n, _mm512_set1_epi16(8));
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi16(n, table));
+}
+
 typedef float f32v __attribute__((vector_size(64)));
 #define SLT_ADD_KEPT
 inline f32v add_kept(f32v sum, f32v x, uint32_t plus, uint32_t minus) {
@@ -48,8 +60,9 @@ inline f32v add_kept(f32v sum, f32v x, uint32_t plus, uint32_t minus) {
     return f32v(_mm512_mask_sub_ps(added, __mmask16(minus), added, __m512(x)));
 }
 
-#include "mask_inl.h"
 #include "random_inl.h"
+#include "prior_inl.h"
+#include "mask_inl.h"
 #include "conv_inl.h"
 #include "linear_inl.h"
 
@@ -62,7 +75,8 @@ const Ops avx512_ops = {
     .freeze = freeze,
     .deposit = deposit,
     .count_bits = count_bits,
-    .decode_static = decode_static,
+    .frequencies = frequencies,
+    .decode = decode,
     .float_lanes = kFloats,
     .list_steps = list_steps,
     .list_bundle = list_bundle,

@@ -57,8 +57,30 @@ inline u32v expand_words(const uint8_t* p, uint32_t bits) {
         vreinterpret_u16_u8(vtbl1_u8(vreinterpret_u8_u16(words), vreinterpret_u8_u16(bytes)))));
 }
 
-#include "mask_inl.h"
+struct FrequencyTable {
+    uint8x16_t low, high;
+};
+inline FrequencyTable frequency_table(const uint16_t f[16]) {
+    const uint8x16x2_t bytes = vld2q_u8(reinterpret_cast<const uint8_t*>(f));
+    return {bytes.val[0], bytes.val[1]};
+}
+inline void store_frequencies(const FrequencyTable& table, const uint32_t index[4], uint16_t* out) {
+    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
+    for (int half = 0; half < 2; ++half) {
+        uint8x16_t n = vdupq_n_u8(0);
+        for (int b = 0; b < 4; ++b) {
+            const uint8x16_t word = vcombine_u8(vdup_n_u8(uint8_t(index[b] >> 16 * half)),
+                                                vdup_n_u8(uint8_t(index[b] >> (16 * half + 8))));
+            n = vorrq_u8(n, vandq_u8(vtstq_u8(word, bit), vdupq_n_u8(uint8_t(1 << b))));
+        }
+        const uint8x16x2_t f = {{vqtbl1q_u8(table.low, n), vqtbl1q_u8(table.high, n)}};
+        vst2q_u8(reinterpret_cast<uint8_t*>(out + 16 * half), f);
+    }
+}
+
 #include "random_inl.h"
+#include "prior_inl.h"
+#include "mask_inl.h"
 #include "conv_inl.h"
 #include "linear_inl.h"
 
@@ -71,7 +93,8 @@ const Ops neon_ops = {
     .freeze = freeze,
     .deposit = deposit,
     .count_bits = count_bits,
-    .decode_static = decode_static,
+    .frequencies = frequencies,
+    .decode = decode,
     .float_lanes = kFloats,
     .list_steps = list_steps,
     .list_bundle = list_bundle,

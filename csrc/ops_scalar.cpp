@@ -64,8 +64,27 @@ uint64_t count_bits(const uint64_t* words, size_t count) {
     return total;
 }
 
-TileFault decode_static(const uint8_t* payload, size_t words, uint64_t first, uint64_t last,
-                        uint32_t f, uint32_t* out) {
+void frequencies(const Plane& scores, const Densities& densities, uint32_t block0, size_t blocks,
+                 uint16_t* out) {
+    for (size_t block = 0; block < blocks; ++block) {
+        uint32_t v[128] = {};
+        for (uint32_t bit = 0; bit < densities.planes + densities.sign; ++bit) {
+            Plane address = scores;
+            address.plane = bit < densities.planes ? bit : kSignPlane;
+            uint32_t words[4];
+            plane(address, static_cast<uint32_t>(block0 + block), 1, words);
+            for (uint32_t i = 0; i < 128; ++i) v[i] = 2 * v[i] + (words[i / 32] >> i % 32 & 1);
+        }
+        for (uint32_t i = 0; i < 128; ++i) {
+            uint32_t interval = densities.count - 1;
+            while (v[i] < densities.start[interval]) --interval;
+            out[128 * block + i] = densities.f[interval];
+        }
+    }
+}
+
+TileFault decode_tile(const uint8_t* payload, size_t words, uint64_t first, uint64_t last,
+                      const Plane& scores, const Densities& densities, uint32_t* out) {
     const auto word = [payload](size_t i) {
         return uint32_t{payload[2 * i]} | uint32_t{payload[2 * i + 1]} << 8;
     };
@@ -77,7 +96,11 @@ TileFault decode_static(const uint8_t* payload, size_t words, uint64_t first, ui
     }
     for (uint64_t i = first / 32; i <= (last - 1) / 32; ++i) out[i - first / 32] = 0;
     size_t taken = 64;
+    uint16_t block[128];
     for (uint64_t ordinal = first; ordinal < last; ++ordinal) {
+        if (ordinal == first || (ordinal % 128 == 0 && densities.count > 1))
+            frequencies(scores, densities, static_cast<uint32_t>(ordinal / 128), 1, block);
+        const uint32_t f = block[ordinal % 128];
         uint32_t& x = states[ordinal % 32];
         const uint32_t s = x % 4096;
         if (s < f) {
@@ -97,6 +120,13 @@ TileFault decode_static(const uint8_t* payload, size_t words, uint64_t first, ui
     return taken == words ? TileFault::none : TileFault::words_left;
 }
 
+void decode(TileJob* jobs, size_t count, const Plane& scores, const Densities& densities) {
+    for (TileJob* job = jobs; job < jobs + count; ++job) {
+        job->fault = decode_tile(job->payload, job->words, job->first, job->last, scores, densities,
+                                 job->out);
+    }
+}
+
 #include "kernels_scalar.h"
 
 }  // namespace
@@ -108,7 +138,8 @@ const Ops scalar_ops = {
     .freeze = freeze,
     .deposit = deposit,
     .count_bits = count_bits,
-    .decode_static = decode_static,
+    .frequencies = frequencies,
+    .decode = decode,
     .float_lanes = kFloats,
     .list_steps = list_steps,
     .list_bundle = list_bundle,

@@ -1,8 +1,9 @@
-"""The compiled module (csrc/bindings.cpp, csrc/bind_runtime.cpp). ValueError where sizes do not agree.
+"""The compiled module (csrc/bind*.cpp). ValueError where sizes do not agree.
 
 `isa` is "" (chosen at run time), "scalar", "avx2", "avx512" or "neon". docs/format.md gives every rule.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,32 @@ def freeze_rows(
 def encode_static(mask: _U32, first: int, last: int, density: int) -> bytes: ...
 def encode_raw(mask: _U32, first: int, last: int) -> bytes: ...
 def decode_static(payload: Buffer, first: int, last: int, density: int, isa: str = "") -> _U32: ...
+def encode_prior(
+    mask: _U32,
+    first: int,
+    last: int,
+    generator: str,
+    rounds: int,
+    seed: int,
+    id: int,
+    planes: int,
+    sign: bool,
+    intervals: Sequence[tuple[int, int]],
+    isa: str = "",
+) -> bytes: ...
+def decode_prior(
+    payload: Buffer,
+    first: int,
+    last: int,
+    generator: str,
+    rounds: int,
+    seed: int,
+    id: int,
+    planes: int,
+    sign: bool,
+    intervals: Sequence[tuple[int, int]],
+    isa: str = "",
+) -> _U32: ...
 
 class WeightMemory:
     def __init__(self) -> None: ...
@@ -71,6 +98,9 @@ class LayerCode:
         lock: int,
         mode: str,
         density: int,
+        planes: int,
+        sign: bool,
+        intervals: Sequence[tuple[int, int]],
         tile_rows: int,
         free: _U32,
         words: _U32,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import msgpack
@@ -169,16 +170,29 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def decode_static(payload: bytes, first: int, last: int, density: int) -> list[int]:
-    """Mask bits of the free ordinals first .. last-1 of a static tile; ValueError if it is malformed."""
+def prior_frequencies(
+    source: Source, layer: int, free: int, planes: int, sign: bool, intervals: Sequence[Sequence[int]]
+) -> list[int]:
+    """f of each of a layer's `free` free ordinals; intervals are pairs (start, f)."""
+    v = plane_numbers(source, SCORE, layer, planes, free)
+    if sign:
+        v = 2 * v + plane_bits(source, SCORE, layer, 16, free)
+    starts, f = np.array(intervals).T
+    return [int(x) for x in f[(v[:, None] >= starts).sum(axis=1) - 1]]
+
+
+def decode_tile(payload: bytes, first: int, frequencies: Sequence[int]) -> list[int]:
+    """Mask bits of a coded tile whose first free ordinal is `first`, one for each of its frequencies;
+    ValueError if it is malformed.
+    """
     stream = list(struct.unpack(f"<{len(payload) // 2}H", payload))
     if len(stream) < 64:
         raise ValueError("shorter than its 32 states")
     states = [stream[2 * i] + 65536 * stream[2 * i + 1] for i in range(32)]
     if min(states) < 2**16:
         raise ValueError("a state below 2^16")
-    f, position, bits = 16 * density, 64, []
-    for ordinal in range(first, last):
+    position, bits = 64, []
+    for ordinal, f in enumerate(frequencies, first):
         x = states[ordinal % 32]
         quotient, s = divmod(x, 4096)
         bits.append(int(s < f))
@@ -194,11 +208,11 @@ def decode_static(payload: bytes, first: int, last: int, density: int) -> list[i
     return bits
 
 
-def encode_static(bits: list[int], first: int, density: int) -> bytes:
-    """The tile that decode_static turns back into `bits`, whose first free ordinal is `first`."""
-    f, states, emitted = 16 * density, [2**16] * 32, []
+def encode_tile(bits: Sequence[int], first: int, frequencies: Sequence[int]) -> bytes:
+    """The tile that decode_tile turns back into `bits`, whose first free ordinal is `first`."""
+    states, emitted = [2**16] * 32, []
     for ordinal in range(first + len(bits) - 1, first - 1, -1):
-        bit, x = bits[ordinal - first], states[ordinal % 32]
+        bit, f, x = bits[ordinal - first], frequencies[ordinal - first], states[ordinal % 32]
         g, start = (f, 0) if bit else (4096 - f, f)
         if x >= g * 2**20:
             emitted.append(x % 65536)
@@ -225,7 +239,7 @@ def read(data: bytes) -> dict:
     def aligned(offset: int, to: int) -> int:
         return -(-offset // to) * to
 
-    tiles = [0 if layer[11] == "const" else -(-layer[2] // layer[13]) for layer in layers]
+    tiles = [0 if layer[11] == "const" else -(-layer[2] // layer[16]) for layer in layers]
     index = aligned(32 + header_bytes, 8)
     entries = [struct.unpack_from("<III", data, index + 12 * i) for i in range(sum(tiles))]
     end = index + 12 * len(entries)
@@ -235,6 +249,10 @@ def read(data: bytes) -> dict:
     for layer, count in zip(layers, tiles, strict=True):
         mode, density = layer[11:13]
         bits: list[int] = []
+        free_weights = sum(free for free, _, _ in entries[:count])
+        frequencies = [density] * free_weights
+        if mode == "prior":
+            frequencies = prior_frequencies(Source(*source), layer[1], free_weights, *layer[13:16])
         for free, tagged, crc in entries[:count]:
             size = 2 * (tagged % 2**31)
             payload = data[at : at + size]
@@ -242,14 +260,14 @@ def read(data: bytes) -> dict:
             if free and (mode == "raw" or tagged >= 2**31):
                 bits += decode_raw(payload, len(bits), len(bits) + free)
             elif free:
-                bits += decode_static(payload, len(bits), len(bits) + free, density)
+                bits += decode_tile(payload, len(bits), frequencies[len(bits) : len(bits) + free])
             at = aligned(at + size, 4)
         del entries[:count]
         at = aligned(at, 8)
         masks.append(density if mode == "const" else bits)
     for layer in layers:
         size = 8 * layer[2]
-        if layer[14]:
+        if layer[17]:
             assert struct.unpack_from("<I", data, at + size)[0] == crc32c(data[at : at + size])
             affines.append(np.frombuffer(data, "<f4", 2 * layer[2], at).reshape(2, layer[2]))
             at = aligned(at + size + 4, 8)
@@ -263,7 +281,7 @@ def read(data: bytes) -> dict:
         "layers": layers,
         "nodes": nodes,
         "provenance": provenance,
-        "masks": masks,  # per layer the mask bits, or 0 or 255 for a const layer
+        "masks": masks,  # per layer the mask bits, or 0 or 4096 for a const layer
         "affines": affines,
     }
 

@@ -129,19 +129,21 @@ class Network:
 
         Raises TicketError (code `bad-graph`) where a node cannot read what it is given.
         """
-        shapes: list[tuple[int, ...]] = [tuple(self.input)]
-        if math.prod(self.input) > MAX_ELEMENTS:
-            raise TicketError("limit", f"has {math.prod(self.input)} elements, over 2^28", "input")
+        shapes: list[tuple[int, ...]] = []
+
+        def give(shape: tuple[int, ...], where: str) -> None:
+            if math.prod(shape) > MAX_ELEMENTS:
+                raise TicketError("limit", f"gives {math.prod(shape)} elements, over 2^28", where)
+            shapes.append(shape)
+
+        give(tuple(self.input), "input")
         used = [0] * len(self.layers)
         for number, node in enumerate(self.nodes):
             where = f"node {number} ({node.__struct_config__.tag})"
             for value in inputs_of(node):
                 if value > number:
                     raise TicketError("bad-graph", f"reads value {value}, not made yet", where)
-            shape = _output_shape(node, shapes, self.layers, used, where)
-            if math.prod(shape) > MAX_ELEMENTS:
-                raise TicketError("limit", f"gives {math.prod(shape)} elements, over 2^28", where)
-            shapes.append(shape)
+            give(_output_shape(node, shapes, self.layers, used, where), where)
         for layer, uses in zip(self.layers, used, strict=True):
             if uses != 1:
                 raise TicketError("bad-graph", f"used by {uses} nodes instead of one", f"layer {layer.name}")
@@ -266,15 +268,20 @@ class MaskCode:
     """A layer's mask as it stands in the file (docs/format.md, section 4): tiles of `tile_rows` rows.
 
     free and words: uint32 per tile (both empty for `const`); words has bit 31 set for a raw tile of a
-    `static` layer.
+    `static` or `prior` layer. planes, sign and intervals: for `prior` alone; pairs (start, f of 4096).
+    candidates: bytes in each mode that the writer tried; not part of the file.
     """
 
-    mode: Literal["const", "raw", "static"]
+    mode: Literal["const", "raw", "static", "prior"]
     density: int
     tile_rows: int
     free: np.ndarray
     words: np.ndarray
     payload: bytes
+    planes: int = 0
+    sign: bool = False
+    intervals: tuple[tuple[int, int], ...] = ()
+    candidates: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

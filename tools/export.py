@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from slt_infer import models
-from slt_infer.codec import ticket_from_masks
+from slt_infer.codec import MAX_PLANES, ticket_from_masks
 from slt_infer.errors import SltError
 from slt_infer.format import save
 from slt_infer.freeze import placement
@@ -59,6 +59,10 @@ def main(
     frozen: cli.Frozen = None,
     rule: cli.Rule = "epl",
     bits: Annotated[int, typer.Option(help="Freeze planes at most.", min=1, max=16)] = 8,
+    planes: Annotated[
+        int,
+        typer.Option(help="Planes of the initial scores that masks may be coded by.", min=0, max=MAX_PLANES),
+    ] = MAX_PLANES,
     seed: cli.Seed = 0,
     generator: cli.Generator = "philox4x32",
     input_size: cli.InputSize = None,
@@ -69,6 +73,8 @@ def main(
     """Packs a ticket into one .slt file and reports its size against every other way to store the network.
 
     RUN is a folder that slt-train wrote; --synthetic packs a ticket of any known network without a search.
+    Each layer's mask is coded in the mode that takes the fewest bytes; --json lists what was tried. Fewer
+    --planes decode faster, 0 ignores the initial scores.
     The file appears whole or not at all.
     """
     if (run is None) == (synthetic is None):
@@ -77,7 +83,8 @@ def main(
         cli.usage("say where to write with -o FILE")
     if run is not None:
         _only_synthetic(context)
-        ticket = ticket_from_masks(**result.load(result.find(run)).ticket_parts())
+        parts = result.load(result.find(run)).ticket_parts()
+        ticket = ticket_from_masks(**parts, planes=planes)
     else:
         image = cli.image_shape(input_size) if input_size else None
         network = models.network(str(synthetic), input=image, classes=classes)
@@ -96,7 +103,8 @@ def _only_synthetic(context: typer.Context) -> None:
     """Bad usage if a flag is given that has no meaning for a run."""
     for name, value in context.params.items():
         given = context.get_parameter_source(name)
-        if name not in ("run", "out", "as_json") and given is not None and given.name == "COMMANDLINE":
+        of_runs = name in ("run", "out", "planes", "as_json")
+        if not of_runs and given is not None and given.name == "COMMANDLINE":
             cli.usage(f"--{name.replace('_size', '')} {value} is for --synthetic; a run has its own")
 
 

@@ -86,7 +86,10 @@ def main(
     dataset: Annotated[str | None, _flag("--data", _DATA, metavar="NAME|PATH")] = None,
     data_dir: cli.DataDir = None,
     method: Annotated[
-        str | None, _flag("--method", "edge-popup (global threshold) or edge-popup-local.")
+        str | None, _flag("--method", "edge-popup (global threshold), edge-popup-local or rate-aware.")
+    ] = None,
+    rate: Annotated[
+        float | None, _flag("--rate", "Rate-aware search: the more, the smaller the file; 0.001 is gentle.")
     ] = None,
     sparsity: Annotated[float | None, _flag("--sparsity", "Share of all weights to remove.")] = None,
     prune: Annotated[float | None, _flag("--prune", "Share of weights frozen as pruned.")] = None,
@@ -124,6 +127,7 @@ def main(
         "arch": arch,
         "data": dataset,
         "method": method,
+        "rate": rate,
         "sparsity": sparsity,
         "prune": prune,
         "lock": lock,
@@ -225,7 +229,7 @@ def _observers(bar: Progress, begun: list[Search]) -> tuple[Callable[[Search], N
             bar.console.print(
                 f"epoch {step.epoch}  loss {step.loss:.3f}"
                 f"  accuracy {step.accuracy:.3f}  validation {step.row['val_accuracy']:.3f}"
-                f"  {step.images_per_second:.0f} images/s",
+                f"  mask {step.row['mask_bits_prior']:.4f} bits",
                 highlight=False,
                 soft_wrap=True,
             )

@@ -3,6 +3,7 @@
 """
 
 from slt_infer.codec.masks import coded_layer, core_layer, decoded_layer, entropy_bits
+from slt_infer.codec.prior import MAX_PLANES
 from slt_infer.codec.tickets import (
     pattern_counts,
     synthetic_masks,
@@ -11,6 +12,7 @@ from slt_infer.codec.tickets import (
 )
 
 __all__ = [
+    "MAX_PLANES",
     "coded_layer",
     "core_layer",
     "decoded_layer",

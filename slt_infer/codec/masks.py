@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
-from typing import Literal
 
+import msgspec
 import numpy as np
 
 from slt_infer import _core
+from slt_infer.codec.prior import MAX_PLANES, find_prior
 from slt_infer.errors import TicketError
 from slt_infer.ticket import Freeze, Layer, LayerShape, MaskCode, Source
 
-RAW_TILE = 1 << 31  # in an index entry's words: this tile of a static layer is raw
+RAW_TILE = 1 << 31  # in an index entry's words: this tile of a static or prior layer is raw
 INDEX_ENTRY = 12  # bytes
 TILE_POSITIONS = 2**18  # a tile's planes then take 32 KiB each, what a first-level cache holds
 
@@ -42,6 +44,9 @@ def core_layer(
             lock=freeze.lock,
             mode=code.mode,
             density=code.density,
+            planes=code.planes,
+            sign=code.sign,
+            intervals=code.intervals,
             tile_rows=code.tile_rows,
             free=code.free,
             words=code.words,
@@ -82,11 +87,13 @@ def coded_layer(
     freeze: Freeze,
     mask: np.ndarray,
     affine: np.ndarray | None = None,
+    planes: int = MAX_PLANES,
 ) -> Layer:
     """A layer of a ticket from its mask: uint32 words by free ordinal, unused bits 0.
 
-    Codes the mask as const, raw or static, whichever is smallest. Raises TicketError if the mask's length
-    is not what the freeze pattern asks for, or if nothing is kept.
+    Codes the mask as const, raw, static or prior, whichever is smallest. planes: how many of the initial
+    score's (0 to 8) a prior mask may read; fewer decode faster. Raises TicketError if the mask's length is
+    not what the freeze pattern asks for, or if nothing is kept.
     """
     where = f"layer {shape.name}"
     core = pattern(source, shape, layer_id, freeze)
@@ -100,46 +107,64 @@ def coded_layer(
             "empty-layer", "keeps no weight; lower the sparsity, or lock or free more of this layer", where
         )
     if ones in (0, free):
-        code = _const(shape, 255 if ones and free else 0)
+        code, size = _in_file(_const(shape, 4096 if ones and free else 0))
+        code = replace(code, candidates={"const": size})
     else:
-        code = _coded(source, shape, layer_id, freeze, mask, free, ones)
+        code = _coded(source, shape, layer_id, freeze, mask, free, ones, planes)
     decode = partial(decoded_mask, source, shape, layer_id, freeze, code)
     return Layer(shape, layer_id, freeze, code, pruned, locked, free, locked + ones, decode, affine)
 
 
 def _coded(
-    source: Source, shape: LayerShape, layer_id: int, freeze: Freeze, mask: np.ndarray, free: int, ones: int
+    source: Source,
+    shape: LayerShape,
+    layer_id: int,
+    freeze: Freeze,
+    mask: np.ndarray,
+    free: int,
+    ones: int,
+    planes: int,
 ) -> MaskCode:
+    """The smallest of what the modes make of a mask that is neither all zeros nor all ones."""
     rows = tile_rows(shape)
     counts = _tile_counts(source, shape, layer_id, freeze, rows)
     ends = np.cumsum(counts, dtype=np.int64)
     spans = list(zip((ends - counts).tolist(), ends.tolist(), strict=True))
-    raw = [_core.encode_raw(mask, first, last) if last > first else b"" for first, last in spans]
-    density = min(max(round(256 * ones / free), 1), 255)
-    mode: Literal["raw", "static"] = "raw"
-    best, words = raw, [len(tile) // 2 for tile in raw]
-    # the 32 states of a tile cost 96 bytes on average: where even the ideal coder plus these is no smaller,
-    # do not try
-    if entropy_bits(free, ones) / 8 + 96 * len(raw) < sum(map(len, raw)):
-        static = [
-            _core.encode_static(mask, first, last, density) if last > first else b"" for first, last in spans
+    raw = [_core.encode_raw(mask, first, last) for first, last in spans]
+    density = min(max(round(4096 * ones / free), 1), 4095)
+    static = [_core.encode_static(mask, first, last, density) for first, last in spans]
+    codes = [
+        _in_file(MaskCode("raw", 0, rows, counts, *_joined(raw, raw))),
+        _in_file(MaskCode("static", density, rows, counts, *_joined(static, raw))),
+    ]
+    prior = find_prior(source, layer_id, free, mask, planes)
+    if prior is not None:
+        scores = (source.generator, source.rounds, source.seed, layer_id)
+        planes, sign, intervals = prior.planes, prior.sign, prior.intervals
+        tiles = [
+            _core.encode_prior(mask, first, last, *scores, planes, sign, intervals) for first, last in spans
         ]
-        tiles = [min(pair, key=len) for pair in zip(static, raw, strict=True)]
-        if sum(map(len, tiles)) < sum(map(len, raw)):
-            best, mode = tiles, "static"
-            words = [
-                len(tile) // 2 | (0 if tile is coded else RAW_TILE)
-                for tile, coded in zip(tiles, static, strict=True)
-            ]
-    payload = b"".join(tile + bytes(-len(tile) % 4) for tile in best)
-    return MaskCode(
-        mode,
-        density if mode == "static" else 0,
-        rows,
-        counts,
-        np.array(words, dtype=np.uint32),
-        payload,
-    )
+        words, payload = _joined(tiles, raw)
+        codes.append(_in_file(MaskCode("prior", 0, rows, counts, words, payload, planes, sign, intervals)))
+    candidates: dict[str, int] = {code.mode: size for code, size in codes}
+    best, _ = min(codes, key=lambda pair: pair[1])  # of equals the simplest, which stand first
+    return replace(best, candidates=candidates)
+
+
+def _joined(tiles: list[bytes], raw: list[bytes]) -> tuple[np.ndarray, bytes]:
+    """Index entries' words and payload: of each tile the shorter form, its coded one or the raw one."""
+    best = [min(pair, key=len) for pair in zip(tiles, raw, strict=True)]
+    words = [
+        len(tile) // 2 | (0 if tile is coded else RAW_TILE) for tile, coded in zip(best, tiles, strict=True)
+    ]
+    return np.array(words, dtype=np.uint32), b"".join(tile + bytes(-len(tile) % 4) for tile in best)
+
+
+def _in_file(code: MaskCode) -> tuple[MaskCode, int]:
+    """A code and its bytes in the file: tiles, index entries and its own fields of the header."""
+    fields = (code.mode, code.density, code.planes, code.sign, code.intervals)
+    header = len(msgspec.msgpack.encode(fields)) - 1  # without the array around them
+    return code, len(code.payload) + INDEX_ENTRY * len(code.free) + header
 
 
 def _tile_counts(source: Source, shape: LayerShape, layer_id: int, freeze: Freeze, rows: int) -> np.ndarray:

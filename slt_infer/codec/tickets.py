@@ -9,6 +9,7 @@ import numpy as np
 
 from slt_infer import _core
 from slt_infer.codec.masks import coded_layer, pattern
+from slt_infer.codec.prior import MAX_PLANES
 from slt_infer.errors import RatioError, TicketError
 from slt_infer.freeze import weights_kept
 from slt_infer.ticket import Freeze, Layer, Network, Preprocessing, Source, Ticket, pack_bits, unpack_bits
@@ -30,12 +31,13 @@ def ticket_from_masks(
     affines: Sequence[np.ndarray | None],
     preprocessing: Preprocessing | None = None,
     provenance: Sequence[tuple[str, str]] = (),
+    planes: int = MAX_PLANES,
 ) -> Ticket:
     """A ticket; layer ids are the layers' places.
 
     masks: per layer booleans [free] or packed uint32 words, by free ordinal. affines: float32 [2, out]
-    (scale, shift) where the layer's shape has `affine`, else None. Raises TicketError where a mask or an
-    affine does not fit its layer.
+    (scale, shift) where the layer's shape has `affine`, else None. planes: as in
+    coded_layer. Raises TicketError where a mask or an affine does not fit its layer.
     """
     source.check()
     network.shapes()
@@ -44,7 +46,8 @@ def ticket_from_masks(
         zip(network.layers, freezes, masks, affines, strict=True)
     ):
         words = pack_bits(mask) if mask.dtype == bool else mask
-        layers.append(with_affine(coded_layer(source, shape, i, freeze, words), affine))
+        coded = coded_layer(source, shape, i, freeze, words, planes=planes)
+        layers.append(with_affine(coded, affine))
     return Ticket(
         network,
         source,

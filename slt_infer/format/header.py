@@ -35,8 +35,9 @@ MAX_FILE = 2**32
 MAX_POSITIONS = 2**20  # summed over the layers, plus MAX_POSITIONS_PER_BYTE a byte of file
 MAX_POSITIONS_PER_BYTE = 2**13
 
-Mode = Literal["const", "raw", "static"]
+Mode = Literal["const", "raw", "static", "prior"]
 Count = Annotated[int, Meta(ge=0, le=2**32)]
+Interval = tuple[Annotated[int, Meta(ge=0, le=2**9 - 1)], Annotated[int, Meta(ge=1, le=2**12 - 1)]]
 
 
 class Input(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -62,7 +63,10 @@ class LayerHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
     lock: Annotated[int, Meta(ge=0, le=2**16)]
     kept: Annotated[int, Meta(ge=1, le=2**32)]
     mode: Mode
-    density: Annotated[int, Meta(ge=0, le=255)]
+    density: Annotated[int, Meta(ge=0, le=2**12)]
+    planes: Annotated[int, Meta(ge=0, le=8)]
+    sign: bool
+    intervals: Annotated[tuple[Interval, ...], Meta(max_length=16)]
     tile_rows: Size
     affine: bool
 
@@ -95,8 +99,19 @@ class LayerHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
         steps = 2**self.bits
         need(self.prune + self.lock <= steps, f"thresholds {self.prune} + {self.lock} over {steps}")
         need(self.bits == 0 or self.prune % 2 == 1 or self.lock % 2 == 1, f"{self.bits} planes are too many")
-        allowed = {"const": (0, 255), "raw": (0,), "static": range(1, 256)}[self.mode]
+        allowed = {"const": (0, 4096), "raw": (0,), "static": range(1, 4096), "prior": (0,)}[self.mode]
         need(self.density in allowed, f"density {self.density} in mode {self.mode}")
+        if self.mode == "prior":
+            starts, f = [start for start, _ in self.intervals], [f for _, f in self.intervals]
+            cells = 2 ** (self.planes + self.sign)
+            need(cells > 1, "a prior layer reads a plane at least")
+            need(starts[:1] == [0], "the first interval must start at 0")
+            need(all(a < b for a, b in itertools.pairwise(starts)), "intervals are not strictly ascending")
+            need(starts[-1] < cells, f"an interval starts at {starts[-1]} of {cells}")
+            need(all(a != b for a, b in itertools.pairwise(f)), "neighbouring intervals have one density")
+        else:
+            none = (self.planes, self.sign, self.intervals) == (0, False, ())
+            need(none, f"planes, sign or intervals in mode {self.mode}")
         need(self.tile_rows <= self.out, f"{self.tile_rows} rows a tile of {self.out}")
         need(self.mode != "const" or self.tile_rows == self.out, "a const layer is one tile")
         if self.mode != "const" and self.tile_rows > 1 and self.tile_rows * shape.row_positions > 2**20:
@@ -127,7 +142,7 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
         if file_bytes > MAX_FILE:
             raise TicketError("limit", f"a file of {file_bytes} bytes; {MAX_FILE} are allowed", "header")
         _check_input(self.input)
-        self._check_texts()
+        self._check_strings()
         positions = 0
         for layer in self.layers:
             layer.check(f"header, layer {layer.name!r}")
@@ -144,12 +159,14 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
             raise TicketError("bad-value", "provenance keys are not strictly ascending", "header")
         self.network.shapes()
 
-    def _check_texts(self) -> None:
-        texts = [self.name, *(layer.name for layer in self.layers), *self.input.classes]
-        texts += [text for pair in self.provenance for text in pair]
-        for text in texts:
-            if len(text.encode()) > 256:  # msgspec counts characters
-                raise TicketError("bad-value", f"{text[:16]!r}... has over 256 bytes", "header")
+    def _check_strings(self) -> None:
+        """The schema counts characters, docs/format.md bytes."""
+        names = (self.name, *self.input.classes, *(layer.name for layer in self.layers))
+        for text in (*names, *itertools.chain.from_iterable(self.provenance)):
+            if len(text.encode()) > 256:
+                raise TicketError(
+                    "limit", f"a string of {len(text.encode())} bytes; 256 are allowed", "header"
+                )
 
 
 def _check_input(given: Input) -> None:
@@ -182,6 +199,9 @@ def header_of(ticket: Ticket) -> Header:
             layer.kept,
             layer.code.mode,
             layer.code.density,
+            layer.code.planes,
+            layer.code.sign,
+            layer.code.intervals,
             layer.code.tile_rows,
             layer.shape.affine,
         )

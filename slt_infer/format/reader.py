@@ -140,7 +140,17 @@ def _mask(cursor: _Cursor, layer: h.LayerHeader, tiles: np.ndarray) -> MaskCode:
     payload = cursor.data[start : cursor.at]
     cursor.pad(8, segment)
     free, words = (np.ascontiguousarray(tiles[:, i]) for i in range(2))
-    return MaskCode(layer.mode, layer.density, layer.tile_rows, free, words, payload)
+    return MaskCode(
+        layer.mode,
+        layer.density,
+        layer.tile_rows,
+        free,
+        words,
+        payload,
+        layer.planes,
+        layer.sign,
+        layer.intervals,
+    )
 
 
 def _affine(cursor: _Cursor, layer: h.LayerHeader) -> np.ndarray | None:

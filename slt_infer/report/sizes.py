@@ -12,7 +12,7 @@ from typing import Any
 
 from slt_infer.codec import entropy_bits
 from slt_infer.format import parts
-from slt_infer.ticket import Layer, LayerShape, Ticket
+from slt_infer.ticket import Layer, LayerShape, MaskCode, Ticket
 
 AFFINE_CHANNEL_BYTES = 8  # two float32
 
@@ -72,10 +72,30 @@ def _layer(layer: Layer, macs: int) -> dict[str, Any]:
         "macs": macs,
         "mac_density": layer.kept / shape.weights,
         "mode": layer.code.mode,
+        "score_planes": layer.code.planes + layer.code.sign,
+        "intervals": len(layer.code.intervals),
+        **_candidates(layer.code),
         "mask_bits": 8 * len(layer.code.payload),
         "entropy_bits": entropy_bits(layer.free, free_kept),
         "freeze": {"bits": layer.freeze.bits, "prune": layer.freeze.prune, "lock": layer.freeze.lock},
     }
+
+
+def _candidates(code: MaskCode) -> dict[str, Any]:
+    """Bytes in every mode that the writer tried, and why it took the one it did; nothing for a mask that was
+    read from a file, which does not tell.
+    """
+    sizes = code.candidates
+    if not sizes:
+        return {}
+    if code.mode == "const":
+        why = "all free weights agree"
+    else:
+        others = ", ".join(f"{mode} {size}" for mode, size in sizes.items() if mode != code.mode)
+        why = f"{sizes[code.mode]} bytes; {others}"
+        if "prior" not in sizes:
+            why += "; no prior: no planes were allowed, or one density is as good as several"
+    return {"candidates": dict(sizes), "why": why}
 
 
 def ticket_report(ticket: Ticket) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from slt_infer.ticket import (
     inputs_of,
 )
 
-Method = Literal["edge-popup", "edge-popup-local"]
+Method = Literal["edge-popup", "edge-popup-local", "rate-aware"]
 NORM_EPSILON, NORM_MOMENTUM = 1e-5, 0.1
 
 
@@ -124,9 +124,9 @@ class _StraightThrough(torch.autograd.Function):
 class MaskedNetwork(nn.Module):
     """Executes a `ticket.Network` with the weights that its scores keep.
 
-    sparsity: share of weights removed; of all weights together (`edge-popup`) or of each layer's own
-    (`edge-popup-local`). score_scale: see `source.initial_scores`. Raises SltError if the seed or the ratios
-    are unusable.
+    sparsity: share of weights removed; of each layer's own weights (`edge-popup-local`) or of all
+    together (the other methods). score_scale: see `source.initial_scores`. Raises SltError if the seed or
+    the ratios are unusable.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class MaskedNetwork(nn.Module):
     def _spans(self, sparsity: float) -> list[tuple[slice, int]]:
         """Parts of the scores that are selected from alone, and how many of each are kept."""
         spans = []
-        whole = self.method == "edge-popup"
+        whole = self.method != "edge-popup-local"
         for group in [self.each()] if whole else [[layer] for layer in self.each()]:
             weights = sum(layer.shape.weights for layer in group)
             pruned = sum(layer.pruned for layer in group)

@@ -18,6 +18,7 @@ from slt_infer.ticket import Source
 
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
+USUAL_RATE = 0.001
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,7 +28,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data: str = "digits"
     input: str | None = None  # CxHxW: images are brought to it by `resize`; None: as they are
     resize: Literal["exact", "stretch", "crop"] = "exact"
-    method: Literal["edge-popup", "edge-popup-local"] = "edge-popup"
+    method: Literal["edge-popup", "edge-popup-local", "rate-aware"] = "edge-popup"
+    rate: Annotated[float, Meta(ge=0)] = 0.0  # rate-aware: soft threshold toward the initial scores
+    pull: Annotated[float, Meta(ge=0)] = 0.0  # rate-aware: decay toward them, instead of weight_decay
     sparsity: Ratio = 0.5  # share of weights removed
     prune: Ratio = 0.0  # share frozen as pruned
     lock: Ratio = 0.0  # share frozen as locked
@@ -116,9 +119,23 @@ def resolve(recipe: dict[str, Any], flags: dict[str, Any], name: str = "recipe")
         check(key, value, key if flags.get(key) is not None else f"{name}, {key}")
     arch = given.get("arch", Settings.__struct_defaults__[0])
     settings = msgspec.convert({**msgspec.to_builtins(defaults(str(arch))), **given}, Settings)
+    settings = _rate_aware(settings, given)
     Source.named(settings.generator, settings.seed)
     number, unit = duration(settings.epochs)
     return msgspec.structs.replace(settings, epochs=f"{number}{unit}")
+
+
+def _rate_aware(settings: Settings, given: dict[str, Any]) -> Settings:
+    """A rate or a pull makes a search rate-aware; one that is rate-aware without them has the usual rate."""
+    aware = settings.method == "rate-aware"
+    if aware and not {"rate", "pull"} & given.keys():
+        return msgspec.structs.replace(settings, rate=USUAL_RATE)
+    if aware or not (settings.rate or settings.pull):
+        return settings
+    if "method" in given:
+        message = f"rate and pull are of the method rate-aware, not of {settings.method}"
+        raise SltError("bad-recipe", message, "method")
+    return msgspec.structs.replace(settings, method="rate-aware")
 
 
 def duration(text: str) -> tuple[int, Literal["ep", "it"]]:

@@ -49,10 +49,15 @@ def source_layer(source: Source, layer: int, shape: LayerShape, freeze: Freeze) 
     return SourceLayer(signs, _bits(free, shape), _bits(locked, shape))
 
 
+def score_bound(shape: LayerShape, scale: float = 1.0) -> float:
+    """a of the initial scores' uniform law on (-a, a), which has the standard deviation a / sqrt(3)."""
+    return scale * math.sqrt(6 / shape.fan_in)
+
+
 def initial_scores(
     source: Source, layer: int, shape: LayerShape, free: int, scale: float = 1.0
 ) -> NDArray[np.float32]:
-    """Scores [free] by free ordinal: uniform in (-a, a) with a = scale * sqrt(6 / fan_in), from stream 2.
+    """Scores [free] by free ordinal: uniform in (-a, a) with a of `score_bound`, from stream 2.
 
     a is the bound of Kaiming's uniform law, so the standard deviation sqrt(2 / fan_in) is that of the Kaiming
     normal scores of the paper on frozen source networks: its learning rates carry over.
@@ -62,7 +67,7 @@ def initial_scores(
     for plane in range(SCORE_PLANES):
         bits = _unpack(_plane(source, SCORE, layer, plane, blocks))[:free]
         u += bits * 2.0 ** (SCORE_PLANES - 1 - plane)
-    magnitude = (u + 0.5) * 2.0**-SCORE_PLANES * (scale * math.sqrt(6 / shape.fan_in))
+    magnitude = (u + 0.5) * 2.0**-SCORE_PLANES * score_bound(shape, scale)
     negative = _unpack(_plane(source, SCORE, layer, SCORE_PLANES, blocks))[:free]
     return np.where(negative, -magnitude, magnitude).astype(np.float32)
 

@@ -22,11 +22,13 @@ from torch.nn import functional as F
 from slt_infer import freeze, models
 from slt_infer.errors import SltError
 from slt_infer.files import write_atomically
-from slt_infer.search import batches, result, run
+from slt_infer.search import batches, cost, result, run
 from slt_infer.search.batches import Examples
 from slt_infer.search.module import MaskedNetwork
+from slt_infer.search.rate import Anchor
 from slt_infer.search.result import LayerCounts, Result, Summary
 from slt_infer.search.settings import Settings, differences, duration, run_name
+from slt_infer.search.source import score_bound
 from slt_infer.ticket import Preprocessing, Source
 
 EVALUATION_BATCH = 250
@@ -163,9 +165,27 @@ class Search:
             [self.net.scores],
             lr=settings.lr,
             momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
+            weight_decay=0.0 if settings.pull else settings.weight_decay,
             fused=True,
         )
+        self._remember_start()
+
+    def _remember_start(self) -> None:
+        """Keeps of the initial scores what is asked for: their bins, and the scores if the search pays for
+        bits.
+        """
+        settings, start = self.settings, self.net.scores.detach()
+        bounds = [score_bound(shape, settings.score_scale) for shape in self.graph.layers]
+        spans = [layer.span for layer in self.net.each()]
+        self.bins = [
+            cost.score_bins(start[span].cpu().numpy(), bound)
+            for span, bound in zip(spans, bounds, strict=True)
+        ]
+        self.anchor: Anchor | None = None
+        if settings.rate or settings.pull:
+            deviations = [bound / math.sqrt(3) for bound in bounds]
+            layers = list(zip(spans, deviations, strict=True))
+            self.anchor = Anchor(start.clone(), layers, settings.rate, settings.pull)
 
     def _plan(self) -> None:
         settings = self.settings
@@ -240,13 +260,20 @@ class Search:
                     break
 
     def _step(self, pixels: Tensor, labels: Tensor) -> None:
-        rate = self.settings.lr * 0.5 * (1 + math.cos(math.pi * self.iteration / self.iterations))
-        self.optimizer.param_groups[0]["lr"] = rate
+        lr = self.settings.lr * 0.5 * (1 + math.cos(math.pi * self.iteration / self.iterations))
+        self.optimizer.param_groups[0]["lr"] = lr
         logits = self.net(self.normalise(pixels))
         loss = F.cross_entropy(logits, labels)
         self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
+        if self.anchor is None:
+            self.optimizer.step()
+        else:
+            scores = self.net.scores
+            assert scores.grad is not None
+            self.anchor.add_decay(scores, scores.grad)
+            self.optimizer.step()
+            self.anchor.draw_back(scores, lr)
         hits = torch.count_nonzero(logits.detach().argmax(1) == labels)
         self.sums += torch.stack([loss.detach().double() * len(labels), hits.double()])
         self.seen += len(labels)
@@ -281,6 +308,7 @@ class Search:
             "val_loss": val_loss,
             "val_accuracy": accuracy,
             "density": sum(kept) / sum(weights),
+            **self._mask_cost(),
             "layer_density": [round(k / n, 6) for k, n in zip(kept, weights, strict=True)],
         }
         self.rows.append(row)
@@ -289,6 +317,12 @@ class Search:
         self.seen = 0
         self.net.train()
         return row
+
+    def _mask_cost(self) -> dict[str, float]:
+        """Bits per free weight of the mask, given the initial scores and with one density per layer."""
+        bits = np.array([cost.mask_bits(*pair) for pair in zip(self.net.masks(), self.bins, strict=True)])
+        prior, iid = bits.sum(0) / max(len(self.net.mask), 1)
+        return {"mask_bits_prior": float(prior), "mask_bits_iid": float(iid)}
 
     @torch.no_grad()
     def _logits(self, examples: Examples) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from slt_infer import reference
 from slt_infer.codec import pattern_counts, ticket_from_masks
 from slt_infer.ticket import (
     Add,
@@ -25,8 +26,14 @@ from slt_infer.ticket import (
 )
 
 
+def score_mask(source: Source, layer: int, free: int, rng: np.random.Generator) -> np.ndarray:
+    """Booleans [free] as a search leaves them: kept where the initial score was large, and a few others."""
+    u = reference.plane_numbers(source, reference.SCORE, layer, 8, free)
+    return (u >= 100) ^ (rng.random(free) < 0.03)
+
+
 def make_ticket(seed: int = 1, generator: str = "philox4x32") -> Ticket:
-    """Four layers: grouped convolution (raw), 1x1 convolution (const), two linear ones (static, raw)."""
+    """Five layers: grouped convolution (raw), 1x1 convolution (const), linear ones (static, raw, prior)."""
     network = Network(
         "small",
         (4, 6, 5),
@@ -35,6 +42,7 @@ def make_ticket(seed: int = 1, generator: str = "philox4x32") -> Ticket:
             LayerShape("point", 6, 6, affine=False),
             LayerShape("wide", 120, 54, affine=True),
             LayerShape("head", 3, 120),
+            LayerShape("deep", 120, 120),
         ),
         (
             Conv2d(0, 0, 1, 1),
@@ -45,15 +53,17 @@ def make_ticket(seed: int = 1, generator: str = "philox4x32") -> Ticket:
             Flatten(5),
             Linear(6, 2),
             Relu(7),
-            Linear(8, 3),
+            Linear(8, 4),
+            Linear(9, 3),
         ),
     )
     source = Source.named(generator, seed)
-    freezes = [Freeze(2, 1, 1), Freeze(), Freeze(3, 1, 2), Freeze(8, 63, 65)]
+    freezes = [Freeze(2, 1, 1), Freeze(), Freeze(3, 1, 2), Freeze(8, 63, 65), Freeze(1, 1, 0)]
     counts = pattern_counts(network, source, freezes)
     rng = np.random.Generator(np.random.PCG64(seed))
     shares = [0.5, 1.0, 0.04, 0.5]
-    masks = [rng.random(free) < share for (_, _, free), share in zip(counts, shares, strict=True)]
+    masks = [rng.random(free) < share for (_, _, free), share in zip(counts, shares, strict=False)]
+    masks.append(score_mask(source, 4, counts[4][2], rng))
     affines = [
         np.stack([rng.uniform(0.5, 2, s.out), rng.normal(size=s.out)]).astype(np.float32)
         if s.affine
@@ -80,13 +90,20 @@ def tiny_ticket() -> Ticket:
     network = Network(
         "t",
         (2, 2, 2),
-        (LayerShape("c", 3, 2, (2, 2), affine=True), LayerShape("f", 70, 3), LayerShape("h", 2, 70)),
-        (Conv2d(0, 0), GlobalAvgPool2d(1), Linear(2, 1), Linear(3, 2)),
+        (
+            LayerShape("c", 3, 2, (2, 2), affine=True),
+            LayerShape("f", 70, 3),
+            LayerShape("h", 2, 70),
+            LayerShape("p", 70, 70),
+        ),
+        (Conv2d(0, 0), GlobalAvgPool2d(1), Linear(2, 1), Linear(3, 3), Linear(4, 2)),
     )
     source = Source("threefry4x32", 13, 2**63 + 5)
-    freezes = [Freeze(1, 1, 0), Freeze(), Freeze()]
+    freezes = [Freeze(1, 1, 0), Freeze(), Freeze(), Freeze(1, 1, 0)]
     counts = pattern_counts(network, source, freezes)
     rng = np.random.Generator(np.random.PCG64(3))
-    masks = [rng.random(free) < share for (_, _, free), share in zip(counts, (0.5, 0.5, 1.0), strict=True)]
+    masks = [rng.random(free) < share for (_, _, free), share in zip(counts, (0.5, 0.5, 1.0), strict=False)]
     masks[0][0] = True
-    return ticket_from_masks(network, source, freezes, masks, [np.ones((2, 3), np.float32), None, None])
+    masks.append(score_mask(source, 3, counts[3][2], rng))
+    affines = [np.ones((2, 3), np.float32), None, None, None]
+    return ticket_from_masks(network, source, freezes, masks, affines)

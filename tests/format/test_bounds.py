@@ -37,7 +37,7 @@ def one_layer(freeze: Freeze = Freeze(), image: tuple[int, int, int] = (6, 1, 1)
     [
         ({"preprocessing": Preprocessing((0.0,) * 6, (1e-60,) * 6)}, "bad-value", "float32"),
         ({"preprocessing": Preprocessing((1e300,) * 6, (1.0,) * 6)}, "bad-value", "float32"),
-        ({"preprocessing": Preprocessing(classes=("€" * 86,))}, "bad-value", "256 bytes"),
+        ({"preprocessing": Preprocessing(classes=("€" * 86,))}, "limit", "256 are allowed"),
         ({"preprocessing": Preprocessing(classes=("\udcff",))}, "bad-value", "not valid text"),
         ({"provenance": tuple((f"{i:03}", "") for i in range(65))}, "bad-header", "length"),
         ({"source": Source(seed=2**64)}, "bad-value", "seed"),

@@ -17,7 +17,8 @@ DATA = dumps(make_ticket())
 HEADER_BYTES = int.from_bytes(DATA[12:16], "little")
 HEADER = msgspec.msgpack.decode(DATA[32 : 32 + HEADER_BYTES])
 NAME, INPUT, SOURCE, LAYERS, NODES, PROVENANCE = range(6)
-OUT, INPUTS, ROWS, COLUMNS, GROUPS, BITS, PRUNE, LOCK, KEPT, MODE, DENSITY, TILE_ROWS, AFFINE = range(2, 15)
+OUT, INPUTS, ROWS, COLUMNS, GROUPS, BITS, PRUNE, LOCK, KEPT, MODE, DENSITY = range(2, 13)
+PLANES, SIGN, INTERVALS, TILE_ROWS, AFFINE = range(13, 18)
 
 
 def with_header(encoded: bytes) -> bytes:
@@ -72,11 +73,37 @@ CASES = [
     ([LAYERS, 0, KEPT], 0, "bad-header", ">= 1"),
     ([LAYERS, 0, KEPT], 2**63, "bad-header", "<="),
     ([LAYERS, 0, KEPT], 17, "bad-mask", "17 kept"),
-    ([LAYERS, 0, MODE], "prior", "bad-header", "prior"),
+    ([LAYERS, 0, MODE], "nibble", "bad-header", "nibble"),
+    ([LAYERS, 0, MODE], "prior", "bad-value", "a plane at least"),
     ([LAYERS, 0, DENSITY], 3, "bad-value", "density 3 in mode raw"),
     ([LAYERS, 1, DENSITY], 3, "bad-value", "density 3 in mode const"),
     ([LAYERS, 1, DENSITY], 0, "bad-mask", "kept"),
     ([LAYERS, 2, DENSITY], 0, "bad-value", "density 0 in mode static"),
+    ([LAYERS, 2, DENSITY], 4096, "bad-value", "density 4096 in mode static"),
+    ([LAYERS, 2, DENSITY], 4097, "bad-header", "<= 4096"),
+    ([LAYERS, 4, DENSITY], 1, "bad-value", "density 1 in mode prior"),
+    ([LAYERS, 4, MODE], "raw", "bad-value", "planes, sign or intervals in mode raw"),
+    ([LAYERS, 0, PLANES], 1, "bad-value", "planes, sign or intervals in mode raw"),
+    ([LAYERS, 1, SIGN], True, "bad-value", "planes, sign or intervals in mode const"),
+    ([LAYERS, 2, INTERVALS], [[0, 7]], "bad-value", "planes, sign or intervals in mode static"),
+    ([LAYERS, 4, PLANES], 9, "bad-header", "<= 8"),
+    ([LAYERS, 4, PLANES], -1, "bad-header", ">= 0"),
+    ([LAYERS, 4, PLANES], 0, "bad-value", "a plane at least"),
+    ([LAYERS, 4, PLANES], 1, "bad-value", "starts at .* of 2"),
+    ([LAYERS, 4, SIGN], 1, "bad-header", "bool"),
+    ([LAYERS, 4, SIGN], True, "bad-mask", "tile 0"),
+    ([LAYERS, 4, INTERVALS], [], "bad-value", "start at 0"),
+    ([LAYERS, 4, INTERVALS], [[1, 7]], "bad-value", "start at 0"),
+    ([LAYERS, 4, INTERVALS], [[0, 7], [0, 8]], "bad-value", "strictly ascending"),
+    ([LAYERS, 4, INTERVALS], [[0, 7], [2, 8], [1, 7]], "bad-value", "strictly ascending"),
+    ([LAYERS, 4, INTERVALS], [[0, 7], [1, 7]], "bad-value", "one density"),
+    ([LAYERS, 4, INTERVALS], [[0, 7], [256, 8]], "bad-value", "starts at 256 of"),
+    ([LAYERS, 4, INTERVALS], [[0, 0]], "bad-header", ">= 1"),
+    ([LAYERS, 4, INTERVALS], [[0, 4096]], "bad-header", "<= 4095"),
+    ([LAYERS, 4, INTERVALS], [[0, 7], [512, 8]], "bad-header", "<= 511"),
+    ([LAYERS, 4, INTERVALS], [[0, 7, 1]], "bad-header", "length"),
+    ([LAYERS, 4, INTERVALS], [[i, 1 + i] for i in range(17)], "bad-header", "length"),
+    ([LAYERS, 4, INTERVALS], [[0, 7]], "bad-mask", "tile 0"),
     ([LAYERS, 0, TILE_ROWS], 0, "bad-header", ">= 1"),
     ([LAYERS, 0, TILE_ROWS], 7, "bad-value", "7 rows a tile"),
     ([LAYERS, 1, TILE_ROWS], 1, "bad-value", "one tile"),
@@ -88,7 +115,7 @@ CASES = [
     ([NODES, 0], ["conv3d", 0, 0, 1, 1], "bad-header", "conv3d"),
     ([NODES, 0], ["conv2d", 0, 0, 1, 1, 1], "bad-header", "length"),
     ([NODES, 0, 1], 1, "bad-graph", "not made yet"),
-    ([NODES, 0, 2], 4, "bad-graph", "names layer 4 of 4"),
+    ([NODES, 0, 2], 5, "bad-graph", "names layer 5 of 5"),
     ([NODES, 0, 3], 0, "bad-header", ">= 1"),
     ([NODES, 2, 2], 0, "bad-graph", "channels|used by"),
     ([NODES, 3], ["add", 0, 2], "bad-graph", "cannot add"),
@@ -97,6 +124,11 @@ CASES = [
     ([PROVENANCE], [["b", "1"], ["a", "2"]], "bad-value", "ascending"),
     ([PROVENANCE], [["a", "1"], ["a", "2"]], "bad-value", "ascending"),
     ([NAME], "x" * 257, "bad-header", "length"),
+    ([NAME], "\u00e9" * 129, "limit", "258 bytes"),
+    ([LAYERS, 2, 0], "\u00e9" * 129, "limit", "258 bytes"),
+    ([PROVENANCE], [["a", "\u00e9" * 129]], "limit", "258 bytes"),
+    ([INPUT, 6], ["\u00e9" * 129], "limit", "258 bytes"),
+    ([INPUT], [4, 2**14, 2**14, [], [], "exact", []], "limit", "input"),
 ]
 
 

@@ -39,7 +39,7 @@ def test_a_ticket_survives_the_file(ticket, tmp_path):
 
 
 def test_the_file_has_every_mode(one_ticket):
-    assert [layer.code.mode for layer in one_ticket.layers] == ["raw", "const", "static", "raw"]
+    assert [layer.code.mode for layer in one_ticket.layers] == ["raw", "const", "static", "raw", "prior"]
 
 
 def test_the_reference_reads_the_same(ticket):
@@ -47,7 +47,7 @@ def test_the_reference_reads_the_same(ticket):
     content = reference.read(data)
     for layer, mask, affine in zip(ticket.layers, content["masks"], content["affines"], strict=True):
         bits = unpack_bits(layer.mask, layer.free)
-        wanted = [mask == 255] * layer.free if isinstance(mask, int) else mask
+        wanted = [mask == 4096] * layer.free if isinstance(mask, int) else mask
         assert bits.tolist() == [bool(bit) for bit in wanted]
         frozen = reference.pattern(ticket.source, layer.id, layer.shape, layer.freeze)
         counts = [int((frozen == kind).sum()) for kind in (-1, 1, 0)]

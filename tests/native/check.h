@@ -44,13 +44,20 @@ inline const std::vector<Version> kVersions = {
     {slt::Generator::threefry4x32, 12, "threefry4x32"},
 };
 
+// The scores of some layer, of any generator.
+slt::Plane random_scores(Cases& cases);
+// Intervals of a prior layer as a header may have them.
+slt::Densities random_densities(Cases& cases);
+
 // One function for each file of tests.
 void known_answers(const std::string& vectors);
 void planes();
 void freeze_patterns();
 void deposits();
-void static_tiles();
+void frequencies();
+void coded_tiles();
 void corrupted_tiles();
+void tiles_together();
 void layers();
 void kernels();
 void checksums();

@@ -27,8 +27,10 @@ int main(int count, char** arguments) {
     test::planes();
     test::freeze_patterns();
     test::deposits();
-    test::static_tiles();
+    test::frequencies();
+    test::coded_tiles();
     test::corrupted_tiles();
+    test::tiles_together();
     test::layers();
     test::kernels();
     test::checksums();

@@ -50,8 +50,10 @@ Index encode(const slt::LayerFields& f, const std::vector<int>& pattern,
             last += pattern[i] == 0;
         const bool raw = f.mode == slt::MaskMode::raw || (some_raw && index.free.size() % 2);
         const uint32_t* words = mask.data() + first / 32;
-        const auto bytes = raw ? slt::encode_raw(words, first, last)
-                               : slt::encode_static(words, first, last, f.density);
+        const auto bytes =
+            raw ? slt::encode_raw(words, first, last)
+                : slt::encode(words, first, last, {f.generator, f.rounds, f.seed, 2, f.id, 0, 0},
+                              f.densities, slt::scalar_ops);
         index.free.push_back(static_cast<uint32_t>(last - first));
         index.words.push_back(static_cast<uint32_t>(bytes.size() / 2) |
                               (raw && f.mode == slt::MaskMode::coded ? 1u << 31 : 0));
@@ -101,6 +103,29 @@ bool refused(const slt::LayerFields& fields, const Index& index, size_t payload_
     }
 }
 
+// Every rule of docs/format.md for intervals, broken.
+void check_densities(const slt::LayerFields& fields, const Index& index) {
+    slt::LayerFields sound = fields;
+    sound.densities = {3, true, 3, {0, 5, 15}, {9, 10, 9}};
+    check(!refused(sound, index, index.payload.size()), "sound intervals were refused");
+    const auto broken = [&](auto change, const char* what) {
+        slt::LayerFields wrong = sound;
+        change(wrong.densities);
+        check(refused(wrong, index, index.payload.size()), std::string(what) + " was taken");
+    };
+    using D = slt::Densities;
+    broken([](D& d) { d.planes = 9; }, "a ninth plane");
+    broken([](D& d) { d.sign = false; }, "a start at 2^planes or above");
+    broken([](D& d) { d.count = 0; }, "no interval");
+    broken([](D& d) { d.count = 17; }, "a seventeenth interval");
+    broken([](D& d) { d.start[0] = 1; }, "a first start that is not 0");
+    broken([](D& d) { d.start[1] = 0; }, "a start twice");
+    broken([](D& d) { d.start[1] = 16; }, "starts that descend");
+    broken([](D& d) { d.f[1] = 9; }, "an interval that continues its neighbour");
+    broken([](D& d) { d.f[2] = 0; }, "density 0");
+    broken([](D& d) { d.f[2] = 4096; }, "density 4096");
+}
+
 void check_hostile(const slt::LayerFields& fields, const Index& index) {
     check(refused(fields, index, index.payload.size() - 2), "a short payload was taken");
     Index other = index;
@@ -117,6 +142,7 @@ void check_hostile(const slt::LayerFields& fields, const Index& index) {
     slt::LayerFields wrong = fields;
     wrong.prune = (1u << fields.bits) + 1;
     check(refused(wrong, index, index.payload.size()), "thresholds over 2^bits were taken");
+    if (fields.mode == slt::MaskMode::coded) check_densities(fields, index);
     wrong = fields;
     wrong.rounds = 9;
     check(refused(wrong, index, index.payload.size()), "9 rounds were taken");
@@ -187,8 +213,10 @@ void layers() {
                                        slt::MaskMode::coded, slt::MaskMode::all,
                                        slt::MaskMode::none};
         f.mode = modes[cases.between(0, 4)];
-        f.density =
-            f.mode == slt::MaskMode::coded ? static_cast<uint32_t>(cases.between(1, 255)) : 0;
+        if (f.mode == slt::MaskMode::coded)
+            f.densities = i % 3 == 1
+                              ? slt::static_density(static_cast<uint32_t>(cases.between(1, 4095)))
+                              : random_densities(cases);
         const std::vector<int> pattern = pattern_of(f);
         uint64_t free = 0, pruned = 0;
         for (int kind : pattern) {

@@ -126,6 +126,16 @@ def test_a_second_call_reads(out: Path, finished: dict) -> None:
     assert len((out / "results.csv").read_text().splitlines()) == 2
 
 
+def test_rate(out: Path) -> None:
+    done = slt_train("--epochs", "1ep", "--rate", "0.01", "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["method"] == "rate-aware"
+    row = json.loads((Path(answer["run"]) / "metrics.jsonl").read_text())
+    assert 0 < row["mask_bits_prior"] < row["mask_bits_iid"] <= 1
+    assert f"mask {row['mask_bits_prior']:.4f} bits" in done.stderr
+
+
 def test_a_person_gets_a_table(out: Path, finished: dict) -> None:
     done = slt_train(
         *("--recipe", str(out / "recipe.toml"), "--seed", "4", "--frozen", "0.5", "--set", "lr=0.2"),

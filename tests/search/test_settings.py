@@ -42,6 +42,8 @@ def test_flags_go_over_the_recipe_over_the_networks_defaults() -> None:
         ({"epochs": "soon"}, "10ep"),
         ({"epochs": "0ep"}, "10ep"),
         ({"arch": 3}, "arch"),
+        ({"rate": -0.1}, "rate"),
+        ({"pull": -0.1}, "pull"),
         ({"seed": 2**64}, "2^64"),
         ({"seed": -1}, "seed"),
         ({"generator": "mt19937"}, "mt19937"),
@@ -51,6 +53,18 @@ def test_flags_go_over_the_recipe_over_the_networks_defaults() -> None:
 def test_refuses_and_names_the_key(recipe: dict, told: str) -> None:
     with pytest.raises(SltError, match=told.replace("^", r"\^")):
         resolve(recipe, {})
+
+
+def test_rate_aware_settings() -> None:
+    assert resolve({}, {"rate": 0.01}).method == resolve({"pull": 0.001}, {}).method == "rate-aware"
+    assert resolve({"method": "rate-aware"}, {}).rate == 0.001
+    assert resolve({"method": "rate-aware", "rate": 0}, {}).rate == 0
+    pulled = resolve({"method": "rate-aware"}, {"pull": 0.001})
+    assert (pulled.rate, pulled.pull) == (0, 0.001)
+    assert resolve({"rate": 0}, {}) == Settings()
+    for method in ("edge-popup", "edge-popup-local"):
+        with pytest.raises(SltError, match="rate-aware"):
+            resolve({"method": method}, {"rate": 0.01})
 
 
 def test_the_largest_seed() -> None:

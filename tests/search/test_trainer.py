@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from slt_infer import freeze
 from slt_infer.errors import SltError
-from slt_infer.search import result, trainer
+from slt_infer.search import batches, result, trainer
 from slt_infer.search.settings import Settings, resolve, run_name
 
 
@@ -111,6 +111,8 @@ def test_a_finished_run_is_only_read(tmp_path: Path) -> None:
         {"generator": "threefry4x32-12", "seed": 2**64 - 1},
         {"batch": 240},
         {"prune": 0.0, "lock": 0.0},
+        {"method": "rate-aware"},
+        {"rate": 0.01, "pull": 0.001, "prune": 0.0, "lock": 0.0},
     ],
     ids=str,
 )
@@ -119,6 +121,54 @@ def test_settings(tmp_path: Path, changes: dict) -> None:
     assert found.summary.density == pytest.approx(0.5, abs=1e-3)
     if changes.get("epochs") == "7it":
         assert found.summary.iterations == 7
+
+
+def test_rate_zero_is_edge_popup_to_the_bit(tmp_path: Path) -> None:
+    changes = ({"method": "edge-popup"}, {"method": "rate-aware", "rate": 0.0})
+    folders = [train(tmp_path, resolve({**MLP, **change}, {}))[0] for change in changes]
+    assert folders[0] != folders[1]
+    for name in ("result.npz", "predictions.npz", "metrics.jsonl"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def one_step(changes: dict) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """Each layer's scores before and after a search's first step."""
+    images = blobs(300, 1)
+    search = trainer.Search(resolve({**MLP, **changes}, {}), images, images, Path(), "cpu")
+    scores = search.net.scores.detach().numpy()
+    before = [scores[layer.span].copy() for layer in search.net.each()]
+    search._step(*next(batches.training_batches(search.training, 16, 0, 0, 0, False)))
+    return before, [scores[layer.span] for layer in search.net.each()]
+
+
+def test_a_step_is_edge_popups_and_then_the_threshold() -> None:
+    start, plain = one_step({"weight_decay": 0.0})
+    _, aware = one_step({"weight_decay": 0.0, "rate": 0.05})
+    for fan_in, began, stepped, drawn in zip((36, 24, 16), start, plain, aware, strict=True):
+        step = 0.1 * 0.05 * np.sqrt(2 / fan_in)
+        moved = stepped.astype(np.float64) - began
+        expected = began + np.sign(moved) * np.maximum(np.abs(moved) - step, 0)
+        np.testing.assert_allclose(drawn, expected, rtol=0, atol=2e-7)
+        assert 0 < (drawn == began).mean() < 1
+
+
+def test_pull_stands_instead_of_weight_decay() -> None:
+    """At the start nothing pulls: the first step has neither, whatever the weight decay."""
+    _, plain = one_step({"weight_decay": 0.0})
+    _, pulled = one_step({"weight_decay": 0.5, "pull": 0.5})
+    np.testing.assert_allclose(np.concatenate(pulled), np.concatenate(plain), rtol=0, atol=1e-7)
+
+
+def test_a_rate_makes_masks_cheap(tmp_path: Path) -> None:
+    dense = {**MLP, "prune": 0.0, "lock": 0.0}
+    costs = []
+    for rate in (0.0, 0.5, 50.0):
+        folder, _ = train(tmp_path, resolve({**dense, "method": "rate-aware", "rate": rate}, {}))
+        row = msgspec.json.decode((folder / "metrics.jsonl").read_bytes().splitlines()[-1])
+        assert 0.5 < row["mask_bits_iid"] <= 1
+        costs.append(row["mask_bits_prior"])
+    assert costs[0] > costs[1] > costs[2]
+    assert costs[2] < 1 / 16 + 0.01  # no score moves: of 16 bins one is cut
 
 
 def test_colour_images_are_augmented(tmp_path: Path) -> None:
@@ -156,10 +206,11 @@ def interrupted(out: Path, settings: Settings, at: list[int], shape=(1, 6, 6)) -
     ("recipe", "shape", "at"),
     [
         (MLP, (1, 6, 6), [0, 1, 15, 16, 40, 59]),
+        ({**MLP, "rate": 0.5, "pull": 0.01}, (1, 6, 6), [0, 1, 15, 40]),
         ({"arch": "resnet18-cifar@0.1", "epochs": "8it", "batch": 60, "sparsity": 0.3}, (3, 8, 8), [3, 4, 6]),
         ({"arch": "conv2@0.05", "epochs": "8it", "batch": 60, "lr": 0.1}, (3, 8, 8), [5]),
     ],
-    ids=["mlp", "resnet", "conv"],
+    ids=["mlp", "rate-aware", "resnet", "conv"],
 )
 def test_interruptions_do_not_change_a_bit(tmp_path: Path, recipe: dict, shape, at: list[int]) -> None:
     settings = resolve(recipe, {})

@@ -224,6 +224,26 @@ def test_a_search_is_packed_as_it_was_found(call, run, tmp_path):
             assert layer.affine is None or np.array_equal(layer.affine, found[f"affine_{i}"])
 
 
+def test_export_tells_why_each_mode_was_taken(call, run, tmp_path):
+    """A short search remembers its initial scores."""
+    path, sizes = tmp_path / "found.slt", {}
+    for planes in (0, 2, 8):
+        code, out, _ = call(export, run, "-o", path, "--planes", planes, "--json")
+        assert code == 0
+        sizes[planes] = json.loads(out)["file_bytes"]
+        for layer in json.loads(out)["layers"]:
+            assert layer["score_planes"] <= planes + (planes > 0)
+            assert min(layer["candidates"].values()) == layer["candidates"][layer["mode"]]
+            assert str(layer["candidates"][layer["mode"]]) in layer["why"]
+            assert planes > 0 or layer["mode"] != "prior"
+    assert sizes[0] > sizes[2] >= sizes[8]
+    code, out, _ = call(inspect, path, "--json")
+    first = json.loads(out)["layers"][0]
+    assert (first["mode"], first["intervals"] > 1) == ("prior", True)
+    assert not {"candidates", "why"} & first.keys()  # the file does not tell
+    assert call(export, run, "-o", path, "--planes", 9)[0] == 2
+
+
 def test_the_packed_file_predicts_what_the_trainer_did(call, run, tmp_path):
     path = tmp_path / "found.slt"
     call(export, run, "-o", path)

@@ -1,0 +1,125 @@
+"""Sound files to spoil, written from docs/format.md with the independent decoder's parts."""
+
+from __future__ import annotations
+
+import random
+import struct
+from typing import Any
+
+from ..independent.decoder import LAYER, RAW, columns_of, frequencies, pattern_of_row, row_positions
+from ..independent.random_bits import Source
+from .pieces import KEPT, LAYERS, SOURCE, Pieces, Tile
+
+
+def coded_tile(bits: list[int], a: int, frequencies: list[int]) -> bytes:
+    """Section 5's encoder: bits of the free ordinals from a, frequencies[i] of a 1 in 4096ths."""
+    states, emitted = [2**16] * 32, []
+    for i in range(len(bits))[::-1]:
+        x, bit, f = states[(a + i) % 32], bits[i], frequencies[i]
+        g = f if bit else 4096 - f
+        if x >= g << 20:
+            emitted.append(x % 2**16)
+            x >>= 16
+        states[(a + i) % 32] = 4096 * (x // g) + x % g + (0 if bit else f)
+    return struct.pack("<32I", *states) + struct.pack(f"<{len(emitted)}H", *emitted[::-1])
+
+
+def raw_tile(bits: list[int], a: int) -> bytes:
+    b = a + len(bits)
+    word = sum(bit << i for i, bit in enumerate(bits)) << a % 32
+    return word.to_bytes(4 * ((b - 1) // 32 - a // 32 + 1) if bits else 0, "little")
+
+
+def make_tile(layer: dict[str, Any], bits: list[int], a: int, raw: bool, f: list[int]) -> Tile:
+    if layer["mode"] == "raw" or raw:
+        payload = raw_tile(bits, a)
+        return Tile(len(bits), len(payload) // 2 | (RAW if layer["mode"] != "raw" else 0), payload)
+    payload = coded_tile(bits, a, f) if bits else b""
+    return Tile(len(bits), len(payload) // 2, payload)
+
+
+def fill(header: list[Any], seed: int, raw_tiles: int = 0) -> Pieces:
+    """The pieces of a file with that header, whose masks are random at each layer's density; kept is made
+    right. Of each coded layer of several tiles the last
+    `raw_tiles` are raw.
+    """
+    numbers, source = random.Random(seed), Source(*header[SOURCE])
+    tiles: list[list[Tile]] = []
+    affines: list[bytes] = []
+    for values in header[LAYERS]:
+        layer = dict(zip(LAYER, values, strict=True))
+        positions, columns = row_positions(layer), columns_of(layer)
+        pattern = [pattern_of_row(source, layer, row * positions, columns) for row in range(layer["out"])]
+        kept, first, rows, layer_tiles = (
+            sum(locked.bit_count() for _, locked in pattern),
+            0,
+            layer["tile_rows"],
+            [],
+        )
+        for row in range(0, layer["out"], rows):
+            last = first + sum(free.bit_count() for free, _ in pattern[row : row + rows])
+            if layer["mode"] in ("static", "prior"):
+                f = frequencies(source, layer, first, last)
+            else:
+                f = [layer["density"] if layer["mode"] == "const" else 2048] * (last - first)
+            bits = [int(numbers.randrange(4096) < share) for share in f]
+            kept += sum(bits)
+            if layer["mode"] != "const":
+                layer_tiles.append(
+                    make_tile(layer, bits, first, 0 < row >= layer["out"] - rows * raw_tiles, f)
+                )
+            first = last
+        values[KEPT] = kept
+        tiles.append(layer_tiles)
+        numbers_of = [numbers.uniform(0.5, 2) for _ in range(2 * layer["out"] * layer["affine"])]
+        affines.append(struct.pack(f"<{len(numbers_of)}f", *numbers_of))
+    return Pieces(header, tiles, affines)
+
+
+def base(generator: str = "philox4x32", rounds: int = 10) -> Pieces:
+    """Six layers: a grouped convolution (raw, affine), a 1x1 one (const), a linear layer of four coded tiles
+    and a raw one (static, affine), two with a prior (planes and sign, four tiles and a raw one; the sign
+    alone), a raw one of two tiles.
+    """
+    some = [[0, 3000], [3, 200], [9, 700], [15, 3900]]
+    layers = [
+        ["conv", 0, 6, 2, 3, 2, 2, 2, 1, 1, 1, "raw", 0, 0, False, [], 6, True],
+        ["point", 1, 6, 6, 1, 1, 1, 0, 0, 0, 1, "const", 4096, 0, False, [], 6, False],
+        ["wide", 2, 118, 54, 1, 1, 1, 3, 1, 2, 1, "static", 320, 0, False, [], 25, True],
+        ["hidden", 3, 30, 118, 1, 1, 1, 3, 2, 1, 1, "prior", 0, 3, True, some, 7, False],
+        ["signs", 4, 20, 30, 1, 1, 1, 0, 0, 0, 1, "prior", 0, 0, True, [[0, 4000], [1, 90]], 20, False],
+        ["head", 5, 3, 20, 1, 1, 1, 8, 63, 65, 1, "raw", 0, 0, False, [], 2, False],
+    ]
+    nodes = [
+        ["conv2d", 0, 0, 1, 1],
+        ["relu", 1],
+        ["conv2d", 2, 1, 1, 0],
+        ["add", 2, 3],
+        ["max_pool2d", 4, 3, 2, 1],
+        ["flatten", 5],
+        ["linear", 6, 2],
+        ["relu", 7],
+        ["linear", 8, 3],
+        ["linear", 9, 4],
+        ["linear", 10, 5],
+    ]
+    image = [4, 6, 5, [0.5, 0.25, 0.5, 0.5], [0.25] * 4, "stretch", ["a", "b", "c"]]
+    header = [
+        "base",
+        image,
+        [generator, rounds, 1],
+        layers,
+        nodes,
+        [["made by", "a test"], ["of", "readers"]],
+    ]
+    return fill(header, 1, raw_tiles=1)
+
+
+def prior(planes: int, sign: bool, starts: int, source: list[Any]) -> Pieces:
+    """One linear layer of two tiles whose mask is coded with `starts` intervals over planes and sign."""
+    cells = 2 ** (planes + sign)
+    # from the least to the largest f and towards the middle, all different
+    intervals = [[i * cells // starts, 1 + 90 * i if i % 2 else 4095 - 90 * i] for i in range(starts)]
+    layer = ["f", 7, 9, 300, 1, 1, 1, 2, 1, 0, 1, "prior", 0, planes, sign, intervals, 5, False]
+    image = [300, 1, 1, [], [], "exact", []]
+    return fill(["prior", image, source, [layer], [["flatten", 0], ["linear", 1, 0]], []], planes)

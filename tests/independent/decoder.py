@@ -1,0 +1,396 @@
+"""A decoder of `.slt` files in plain Python, from docs/format.md alone; it shares no code with the package.
+
+decode(data) gives every part of a file as plain numbers, or raises Refused. Slow and short: a second opinion.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from . import messagepack
+from .graph import check_graph
+from .random_bits import FREEZE, ROUNDS, SCORE, SIGN, Source
+from .refused import Refused, need
+
+MAGIC = b"\x89SLT\r\n\x1a\n"
+
+# Where each field lies in its array: the one place to change with the format.
+HEADER = ("name", "input", "source", "layers", "nodes", "provenance")
+INPUT = ("channels", "height", "width", "mean", "std", "resize", "classes")
+SOURCE = ("generator", "rounds", "seed")
+LAYER = (
+    *("name", "id", "out", "inputs", "rows", "columns", "groups"),
+    *("bits", "prune", "lock", "kept"),
+    *("mode", "density", "planes", "sign", "intervals", "tile_rows", "affine"),
+)
+LAYER_RANGES = {
+    "id": (0, 2**32 - 1),
+    **dict.fromkeys(("out", "inputs", "groups"), (1, 2**20)),
+    **dict.fromkeys(("rows", "columns"), (1, 64)),
+    "bits": (0, 16),
+    **dict.fromkeys(("prune", "lock"), (0, 2**16)),
+    "kept": (1, 2**32),
+    "density": (0, 4096),
+    "planes": (0, 8),
+    "tile_rows": (1, 2**20),
+}
+RAW = 1 << 31
+
+
+@dataclass
+class Layer:
+    """pattern: per row, bits by column of (free, locked). mask: one integer, bit o is free ordinal o's.
+    kept and negative: per row, bits by column. affine: (scales, shifts) or None.
+    """
+
+    fields: dict[str, Any]
+    free: list[int]
+    locked: list[int]
+    mask: int
+    kept: list[int]
+    negative: list[int]
+    constant: float
+    affine: tuple[list[float], list[float]] | None
+
+
+@dataclass
+class File:
+    header: dict[str, Any]
+    layers: list[Layer]
+
+
+def crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 255]
+    return crc ^ 0xFFFFFFFF
+
+
+def _crc_entry(value: int) -> int:
+    for _ in range(8):
+        value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value
+
+
+_CRC = [_crc_entry(i) for i in range(256)]
+
+
+class _Parts:
+    """The parts of a file in order; nothing is read twice or left out."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, size: int, what: str) -> bytes:
+        need(size <= len(self.data) - self.at, f"the file ends inside {what}")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def zeros(self, multiple: int, what: str) -> None:
+        need(not any(self.take(-self.at % multiple, what)), f"padding of {what} is not zero")
+
+    def checked(self, size: int, what: str) -> bytes:
+        part = self.take(size, what)
+        need(self.take(4, what) == struct.pack("<I", crc32c(part)), f"CRC of {what}")
+        return part
+
+
+def decode(data: bytes) -> File:
+    parts = _Parts(data)
+    header = _header(parts)
+    layers = header["layers"]
+    index = _index(parts, layers)
+    segments = [_segment(parts, layer, tiles) for layer, tiles in zip(layers, index, strict=True)]
+    affines = [_affine(parts, layer) for layer in layers]
+    need(parts.at == len(data), "bytes behind the last part")
+    source = Source(*header["source"].values())
+    return File(header, [_layer(source, *of) for of in zip(layers, index, segments, affines, strict=True)])
+
+
+def _header(parts: _Parts) -> dict[str, Any]:
+    prefix = parts.take(32, "prefix")
+    magic, version, header_bytes, file_bytes, zero, crc = struct.unpack("<8sIIQII", prefix)
+    need(magic == MAGIC and version == 0, "magic or version")
+    need(1 <= header_bytes <= 2**20 and file_bytes == len(parts.data) and zero == 0, "prefix")
+    encoded = parts.take(header_bytes, "header")
+    parts.zeros(8, "header")
+    need(crc == crc32c(prefix[:28] + encoded), "CRC of the header")
+    try:
+        values = messagepack.read(encoded)
+    except messagepack.NotCanonical as error:
+        raise Refused(str(error)) from error
+    header = _named(values, HEADER)
+    header["input"] = _named(header["input"], INPUT)
+    header["source"] = _named(header["source"], SOURCE)
+    need(isinstance(header["layers"], list) and 1 <= len(header["layers"]) <= 4096, "layers")
+    header["layers"] = [_named(layer, LAYER) for layer in header["layers"]]
+    _check_text(header["name"])
+    _check_input(header["input"])
+    _check_source(header["source"])
+    for layer in header["layers"]:
+        _check_layer(layer)
+    for field in ("name", "id"):
+        need(len({layer[field] for layer in header["layers"]}) == len(header["layers"]), f"{field} twice")
+    positions = sum(layer["out"] * row_positions(layer) for layer in header["layers"])
+    need(positions <= 2**20 + 2**13 * file_bytes, "too many positions for the file's length")
+    provenance = header["provenance"]
+    need(isinstance(provenance, list) and len(provenance) <= 64, "provenance")
+    for pair in provenance:
+        need(isinstance(pair, list) and len(pair) == 2, "provenance")
+        _check_text(pair[0])
+        _check_text(pair[1])
+    # code points order as their UTF-8 does
+    need(all(a[0] < b[0] for a, b in itertools.pairwise(provenance)), "order of provenance")
+    check_graph(header)
+    return header
+
+
+def _named(values: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    need(isinstance(values, list) and len(values) == len(names), f"not an array of {len(names)}")
+    return dict(zip(names, values, strict=True))
+
+
+def _check_text(value: Any) -> None:
+    need(isinstance(value, str) and len(value.encode()) <= 256, "a string is no string, or over 256 bytes")
+
+
+def check_integer(value: Any, low: int, high: int, what: str) -> None:
+    need(type(value) is int and low <= value <= high, f"{what} {value} is not in [{low}, {high}]")
+
+
+def _check_input(given: dict[str, Any]) -> None:
+    check_integer(given["channels"], 1, 2**16, "channels")
+    check_integer(given["height"], 1, 2**14, "height")
+    check_integer(given["width"], 1, 2**14, "width")
+    for field in ("mean", "std"):
+        values = given[field]
+        need(isinstance(values, list) and len(values) in (0, given["channels"]), field)
+        need(all(type(value) is float and math.isfinite(value) for value in values), field)
+    need(len(given["mean"]) == len(given["std"]) and all(value > 0 for value in given["std"]), "mean and std")
+    need(given["resize"] in ("exact", "stretch", "crop"), "resize")
+    need(isinstance(given["classes"], list) and len(given["classes"]) <= 2**16, "classes")
+    for name in given["classes"]:
+        _check_text(name)
+
+
+def _check_source(source: dict[str, Any]) -> None:
+    need(isinstance(source["generator"], str) and source["generator"] in ROUNDS, "generator")
+    need(type(source["rounds"]) is int and source["rounds"] in ROUNDS[source["generator"]], "rounds")
+    check_integer(source["seed"], 0, 2**64 - 1, "seed")
+
+
+def _check_layer(layer: dict[str, Any]) -> None:
+    _check_text(layer["name"])
+    for field, (low, high) in LAYER_RANGES.items():
+        check_integer(layer[field], low, high, field)
+    need(type(layer["affine"]) is bool, "affine")
+    positions = row_positions(layer)
+    need(layer["out"] % layer["groups"] == 0, "rows do not divide into groups")
+    need(columns_of(layer) <= 2**24 and layer["out"] * positions <= 2**32, "a matrix over the bounds")
+    bits, prune, lock = layer["bits"], layer["prune"], layer["lock"]
+    need(prune + lock <= 2**bits and (bits == 0 or (prune | lock) & 1), "thresholds")
+    densities = {"const": (0, 4096), "raw": (0,), "static": range(1, 4096), "prior": (0,)}
+    _check_text(layer["mode"])
+    need(layer["mode"] in densities and layer["density"] in densities[layer["mode"]], "mode and density")
+    _check_intervals(layer)
+    if layer["mode"] == "const":
+        need(layer["tile_rows"] == layer["out"], "tile rows of const")
+    else:
+        need(layer["tile_rows"] <= layer["out"], "tile rows")
+        need(layer["tile_rows"] == 1 or layer["tile_rows"] * positions <= 2**20, "a tile over the bound")
+
+
+def _check_intervals(layer: dict[str, Any]) -> None:
+    planes, sign, intervals = layer["planes"], layer["sign"], layer["intervals"]
+    need(type(sign) is bool and isinstance(intervals, list), "sign and intervals")
+    if layer["mode"] != "prior":
+        need(planes == 0 and not sign and not intervals, "planes, sign or intervals without a prior")
+        return
+    need(planes + sign >= 1 and 1 <= len(intervals) <= 16, "planes and intervals")
+    for interval in intervals:
+        need(isinstance(interval, list) and len(interval) == 2, "an interval")
+        check_integer(interval[0], 0, 2 ** (planes + sign) - 1, "start")
+        check_integer(interval[1], 1, 4095, "f")
+    need(intervals[0][0] == 0, "the first start")
+    need(all(a[0] < b[0] and a[1] != b[1] for a, b in itertools.pairwise(intervals)), "intervals")
+
+
+def columns_of(layer: dict[str, Any]) -> int:
+    return layer["rows"] * layer["columns"] * layer["inputs"]
+
+
+def row_positions(layer: dict[str, Any]) -> int:
+    return -(-columns_of(layer) // 128) * 128
+
+
+def _index(parts: _Parts, layers: list[dict[str, Any]]) -> list[list[tuple[int, int, int]]]:
+    """Per layer and tile: free, words, CRC."""
+    counts = [0 if la["mode"] == "const" else -(-la["out"] // la["tile_rows"]) for la in layers]
+    entries = list(struct.iter_unpack("<III", parts.checked(12 * sum(counts), "index")))
+    parts.zeros(8, "index")
+    ends = [sum(counts[: i + 1]) for i in range(len(counts))]
+    return [entries[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+
+def _segment(parts: _Parts, layer: dict[str, Any], tiles: list[tuple[int, int, int]]) -> list[bytes]:
+    """The payloads of a layer's tiles."""
+    what, payloads = f"mask of {layer['name']}", []
+    for _, words, crc in tiles:
+        payloads.append(parts.take(2 * (words & ~RAW), what))
+        need(crc == crc32c(payloads[-1]), f"CRC of {what}")
+        parts.zeros(4, what)
+    parts.zeros(8, what)
+    return payloads
+
+
+def _affine(parts: _Parts, layer: dict[str, Any]) -> tuple[list[float], list[float]] | None:
+    if not layer["affine"]:
+        return None
+    out = layer["out"]
+    values = list(struct.unpack(f"<{2 * out}f", parts.checked(8 * out, "affine")))
+    parts.zeros(8, "affine")
+    need(all(map(math.isfinite, values)), "a scale or shift is not finite")
+    return values[:out], values[out:]
+
+
+def _layer(
+    source: Source,
+    layer: dict[str, Any],
+    tiles: list[tuple[int, int, int]],
+    payloads: list[bytes],
+    affine: tuple[list[float], list[float]] | None,
+) -> Layer:
+    positions, columns = row_positions(layer), columns_of(layer)
+    pattern = [pattern_of_row(source, layer, row * positions, columns) for row in range(layer["out"])]
+    free, locked = [row[0] for row in pattern], [row[1] for row in pattern]
+    total = sum(map(int.bit_count, free))
+    if layer["mode"] == "const":
+        mask = (1 << total) - 1 if layer["density"] else 0
+    else:
+        mask = _mask(source, layer, tiles, payloads, [row.bit_count() for row in free])
+    kept, ordinal = [], 0
+    for free_row, locked_row in zip(free, locked, strict=True):
+        kept.append(locked_row | _deposit(free_row, mask >> ordinal))
+        ordinal += free_row.bit_count()
+    need(sum(map(int.bit_count, kept)) == layer["kept"], "the count of kept weights")
+    negative = [
+        bits & source.run(SIGN, layer["id"], 0, row * positions, columns) for row, bits in enumerate(kept)
+    ]
+    density = layer["kept"] / (layer["out"] * columns)
+    constant = struct.unpack("<f", struct.pack("<f", math.sqrt(2 / columns) / math.sqrt(density)))[0]
+    return Layer(layer, free, locked, mask, kept, negative, constant, affine)
+
+
+def pattern_of_row(source: Source, layer: dict[str, Any], first: int, columns: int) -> tuple[int, int]:
+    """Free and locked bits of the row that starts at position `first`."""
+    bits, everywhere = layer["bits"], (1 << columns) - 1
+    planes = [source.run(FREEZE, layer["id"], plane, first, columns) for plane in range(bits)]
+    pruned = _below(planes, layer["prune"], everywhere)
+    locked = everywhere & ~_below(planes, 2**bits - layer["lock"], everywhere)
+    return everywhere & ~pruned & ~locked, locked
+
+
+def _below(planes: list[int], threshold: int, everywhere: int) -> int:
+    """Where the number that the planes form, the first the most significant, is below the threshold."""
+    if threshold >> len(planes):
+        return everywhere
+    below, equal = 0, everywhere
+    for i, plane in enumerate(planes):
+        if threshold >> len(planes) - 1 - i & 1:
+            below |= equal & ~plane
+            equal &= plane
+        else:
+            equal &= ~plane
+    return below
+
+
+def _deposit(where: int, bits: int) -> int:
+    """Bit i of `bits` in the place of the i-th set bit of `where`."""
+    placed = 0
+    while where:
+        lowest = where & -where
+        if bits & 1:
+            placed |= lowest
+        where ^= lowest
+        bits >>= 1
+    return placed
+
+
+def _mask(
+    source: Source,
+    layer: dict[str, Any],
+    tiles: list[tuple[int, int, int]],
+    payloads: list[bytes],
+    free_of_rows: list[int],
+) -> int:
+    mask, a, rows = 0, 0, layer["tile_rows"]
+    for i, ((free, words, _), payload) in enumerate(zip(tiles, payloads, strict=True)):
+        need(free == sum(free_of_rows[i * rows : (i + 1) * rows]), "free weights of a tile")
+        need(layer["mode"] != "raw" or not words & RAW, "a raw flag in a raw layer")
+        b = a + free
+        if layer["mode"] == "raw" or words & RAW:
+            mask |= _raw_tile(payload, a, b)
+        else:
+            mask |= _coded_tile(payload, a, b, frequencies(source, layer, a, b)) << a
+        a = b
+    return mask
+
+
+def frequencies(source: Source, layer: dict[str, Any], a: int, b: int) -> list[int]:
+    """f of the free ordinals a ... b - 1, in 4096ths."""
+    if layer["mode"] == "static":
+        return [layer["density"]] * (b - a)
+    starts = dict(layer["intervals"])
+    table: list[int] = []
+    for v in range(2 ** (layer["planes"] + layer["sign"])):
+        table.append(starts[v] if v in starts else table[-1])
+    first = a // 128 * 128
+    numbers = [*range(layer["planes"]), *([16] if layer["sign"] else [])]
+    planes = [source.run(SCORE, layer["id"], plane, first, b - first) >> a - first for plane in numbers]
+    of_ordinal = [0] * (b - a)
+    for plane in planes:
+        for i, v in enumerate(of_ordinal):
+            of_ordinal[i] = 2 * v + (plane >> i & 1)
+    return [table[v] for v in of_ordinal]
+
+
+def _raw_tile(payload: bytes, a: int, b: int) -> int:
+    first = a // 32
+    need(len(payload) == (4 * ((b - 1) // 32 - first + 1) if b > a else 0), "words of a raw tile")
+    bits = int.from_bytes(payload, "little") << 32 * first
+    need(bits >> b == 0 and bits & (1 << a) - 1 == 0, "bits outside a raw tile")
+    return bits
+
+
+def _coded_tile(payload: bytes, a: int, b: int, frequencies: list[int]) -> int:
+    """Bit i is the tile's i-th mask bit; frequencies[i], in 4096ths, its probability of being 1."""
+    if a == b:
+        need(not payload, "words of an empty tile")
+        return 0
+    need(len(payload) >= 128, "the states of a tile")
+    states = list(struct.unpack("<32I", payload[:128]))
+    need(min(states) >= 2**16, "a starting state")
+    stream = struct.iter_unpack("<H", payload[128:])
+    bits = bytearray((b - a + 7) // 8)
+    for i, f in enumerate(frequencies):
+        lane = (a + i) % 32
+        x = states[lane]
+        s = x % 4096
+        if s < f:
+            bits[i // 8] |= 1 << i % 8
+            x = f * (x // 4096) + s
+        else:
+            x = (4096 - f) * (x // 4096) + s - f
+        if x < 2**16:
+            word = next(stream, None)
+            if word is None:
+                raise Refused("the words end before the last bit")
+            x = x << 16 | word[0]
+        states[lane] = x
+    need(states == [2**16] * 32, "a final state")
+    need(next(stream, None) is None, "words behind the last bit")
+    return int.from_bytes(bits, "little")

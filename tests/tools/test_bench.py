@@ -1,0 +1,120 @@
+"""slt-bench codec as scripts use it: keys, sizes that are the codec's own, missing peers; not speed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from slt_infer import _core
+from slt_infer.codec import core_layer
+from slt_infer.codec.masks import INDEX_ENTRY
+from slt_infer.tools import bench_codec
+from slt_infer.tools.bench import main
+
+FREE = 2**14
+RESULT = {
+    "mask",
+    "mode",
+    "isa",
+    "threads",
+    "peer",
+    "decode_bits_per_s",
+    "encode_bits_per_s",
+    "positions_per_s",
+    "bits_per_free_weight",
+    "entropy_bits_per_free_weight",
+    "prior_entropy_bits_per_free_weight",
+}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(bench_codec, "FREE", FREE)
+
+
+def call(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_json_has_its_keys(capsys):
+    flags = ["--mask", "65-5", "--mask", "dense+scores", "--isa", "scalar", "--seconds", "0"]
+    answer = json.loads(call(capsys, "codec", *flags, "--threads", "2", "--json"))
+    assert set(answer) == {"machine", "command", "clock", "results", "planes", "missing", "quoted"}
+    assert answer["command"] == "slt-bench codec " + " ".join(
+        ["--mask", "65-5", "--mask", "dense+scores", "--isa", "scalar", "--threads", "2", "--seconds", "0"]
+    )
+    for row in answer["results"]:
+        assert set(row) >= RESULT
+        assert row["threads"] == 2
+        rates = [row["decode_bits_per_s"], row["encode_bits_per_s"], row["bits_per_free_weight"]]
+        assert min(rates + ([] if row["peer"] else [row["positions_per_s"]])) > 0
+    own = [(row["mask"], row["mode"]) for row in answer["results"] if row["isa"]]
+    assert (
+        own
+        == [(m, mode) for m in ("65-5", "dense+scores") for mode in ("raw", "static")]
+        + [("dense+scores", "prior")] * 2
+    )
+    assert "xz" in {row["peer"] for row in answer["results"]}
+    assert {row["plane"] for row in answer["planes"]} == {"signs", "freeze-8"}
+    assert all(row["weights_per_s"] > 0 for row in answer["planes"])
+
+
+def test_text_fits_80_columns(capsys):
+    text = call(capsys, "codec", "--mask", "dense+scores", "--isa", "scalar", "--seconds", "0")
+    table = text[text.index("masks:") :]
+    assert max(map(len, table.splitlines())) <= 80
+    assert "prior 8" in table
+    assert "…" not in table
+
+
+@pytest.mark.parametrize("flags", [["networks"], ["codec", "--mask", "35-35"], ["codec", "--isa", "mmx"]])
+def test_unknown_names_are_bad_usage(flags):
+    with pytest.raises(SystemExit) as end:
+        main(flags)
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize("name", bench_codec.MASKS)
+def test_codes_are_the_codecs_own(name):
+    """What is measured decodes to the mask, and is the file's where the writer chose that mode."""
+    layer = bench_codec.layer_of(name, FREE)
+    sparsity, _ = bench_codec.MASKS[name]
+    assert layer.free == pytest.approx(FREE, rel=0.05)
+    assert layer.kept == round((1 - sparsity) * layer.shape.weights)
+    codes = bench_codec.codes(layer)
+    assert ("prior" in {code.mode for code, _ in codes}) == name.endswith("+scores")
+    for code, _ in codes:
+        core = core_layer(bench_codec.SOURCE, layer.shape, 0, layer.freeze, code)
+        for isa in _core.machine()["isas"]:
+            assert np.array_equal(core.mask(isa), layer.mask)
+        if code.mode == layer.code.mode and code.intervals == layer.code.intervals:
+            assert code.payload == layer.code.payload
+
+
+def test_sizes_are_payload_and_index():
+    results, _, _ = bench_codec.measure(["dense-90"], ["scalar"], 1, 0, FREE)
+    layer = bench_codec.layer_of("dense-90", FREE)
+    static = next(row for row in results if row["mode"] == "static")
+    size = len(layer.code.payload) + INDEX_ENTRY * len(layer.code.free)
+    assert layer.code.mode == "static"
+    assert static["bits_per_free_weight"] == 8 * size / layer.free
+    assert static["entropy_bits_per_free_weight"] == pytest.approx(0.469, abs=0.001)
+
+
+def test_a_missing_peer_is_named(monkeypatch):
+    def imported(name, *args):
+        if name in ("constriction", "zstandard"):
+            raise ImportError(name)
+        return real(name, *args)
+
+    real = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", imported)
+    results, _, missing = bench_codec.measure(["dense"], ["scalar"], 1, 0, FREE)
+    assert missing == ["constriction", "zstd"]
+    assert {row["peer"] for row in results} == {None, "xz"}
