@@ -257,14 +257,8 @@ std::vector<uint32_t> LayerCode::free_counts(const Ops& ops) const {
     return totals;
 }
 
-std::vector<uint32_t> LayerCode::mask(const Ops& ops) const {
-    if (!has_mask()) {
-        const uint64_t free = counts(ops).free;
-        std::vector<uint32_t> bits((free + 31) / 32, fields_.mode == MaskMode::all ? ~0u : 0u);
-        if (free % 32 && fields_.mode == MaskMode::all) bits.back() = (1u << free % 32) - 1;
-        return bits;
-    }
-    std::vector<uint32_t> bits((tiles_.back().first_free + tiles_.back().free + 31) / 32, 0);
+template <class Use>
+void LayerCode::each_mask(const Ops& ops, Use use) const {
     for (uint32_t first = 0; first < tiles(); first += kTilesTogether) {
         const uint32_t count = std::min<uint32_t>(kTilesTogether, tiles() - first);
         std::vector<WeightVector<uint32_t>> parts;
@@ -274,13 +268,33 @@ std::vector<uint32_t> LayerCode::mask(const Ops& ops) const {
             out[i] = parts[i].data();
         }
         decode_masks(first, count, out, ops);
-        for (uint32_t i = 0; i < count; ++i) {
-            const size_t words = parts[i].size() - kMaskPadding;
-            uint32_t* to = bits.data() + tiles_[first + i].first_free / 32;
-            for (size_t j = 0; j < words; ++j) to[j] |= parts[i][j];
-        }
+        for (uint32_t i = 0; i < count; ++i)
+            use(tiles_[first + i], out[i], parts[i].size() - kMaskPadding);
     }
+}
+
+std::vector<uint32_t> LayerCode::mask(const Ops& ops) const {
+    if (!has_mask()) {
+        const uint64_t free = counts(ops).free;
+        std::vector<uint32_t> bits((free + 31) / 32, fields_.mode == MaskMode::all ? ~0u : 0u);
+        if (free % 32 && fields_.mode == MaskMode::all) bits.back() = (1u << free % 32) - 1;
+        return bits;
+    }
+    std::vector<uint32_t> bits((tiles_.back().first_free + tiles_.back().free + 31) / 32, 0);
+    each_mask(ops, [&](const Tile& tile, const uint32_t* words, size_t count) {
+        uint32_t* to = bits.data() + tile.first_free / 32;
+        for (size_t i = 0; i < count; ++i) to[i] |= words[i];
+    });
     return bits;
+}
+
+uint64_t LayerCode::ones(const Ops& ops) const {
+    if (!has_mask()) return fields_.mode == MaskMode::all ? counts(ops).free : 0;
+    uint64_t total = 0;
+    each_mask(ops, [&](const Tile&, const uint32_t* words, size_t count) {
+        for (size_t i = 0; i < count; ++i) total += std::popcount(words[i]);
+    });
+    return total;
 }
 
 }  // namespace slt

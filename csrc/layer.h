@@ -109,9 +109,13 @@ class LayerCode {
     std::vector<uint32_t> free_counts(
         const Ops& ops) const;  // per tile of tile_rows rows, from the pattern
     std::vector<uint32_t> mask(const Ops& ops) const;  // all mask bits by free ordinal
+    uint64_t ones(const Ops& ops) const;                        // set mask bits; holds a few tiles only
 
   private:
     Plane scores() const;
+    // Decodes all tiles, kTilesTogether at a time; use(tile, mask words, their number) sees each.
+    template <class Use>
+    void each_mask(const Ops& ops, Use use) const;
     // Throws where decoding found a fault, or what stands behind the payload is not zero.
     void check_tile(uint32_t tile, TileFault fault) const;
 

@@ -206,23 +206,19 @@ def decoded_layer(
         wrong = np.flatnonzero(core.free_counts() != code.free)
         if len(wrong):
             raise TicketError("bad-mask", f"tile {wrong[0]} claims another number of free weights", where)
+        if ((code.free == 0) & (code.words != 0)).any():
+            raise TicketError("bad-mask", "a tile without free weights has a payload", where)
     pruned, locked, free = core.counts()
-    if locked + _ones(core, code, free, where) != kept or kept == 0:
+    try:
+        ones = core.ones()
+    except ValueError as error:
+        raise TicketError("bad-mask", str(error), where) from error
+    if locked + ones != kept or kept == 0:
         raise TicketError("bad-mask", f"the header's count of {kept} kept weights is not the mask's", where)
     if code.mode == "const" and free == 0 and code.density:
         raise TicketError("bad-mask", "a layer without free weights has density 0", where)
     decode = partial(decoded_mask, source, shape, layer_id, freeze, code)
     return Layer(shape, layer_id, freeze, code, pruned, locked, free, kept, decode, affine)
-
-
-def _ones(core: _core.LayerCode, code: MaskCode, free: int, where: str) -> int:
-    """Set mask bits of a layer; every tile is decoded for it. Raises TicketError for a malformed one."""
-    if code.mode == "const":
-        return free if code.density else 0
-    try:
-        return int(np.bitwise_count(core.mask()).sum(dtype=np.int64))
-    except ValueError as error:
-        raise TicketError("bad-mask", str(error), where) from error
 
 
 def decoded_mask(

@@ -23,7 +23,7 @@ CORPUS = corpus()
 
 def bound(file_bytes: int) -> int:
     """Bytes that reading a file may allocate, its own included (docs/format.md, section 6)."""
-    return 2**23 + 5 * 2**9 * file_bytes
+    return 2**23 + 16 * file_bytes
 
 
 def test_the_sound_file_is_read():

@@ -269,6 +269,7 @@ def _layer(
     free, locked = [row[0] for row in pattern], [row[1] for row in pattern]
     total = sum(map(int.bit_count, free))
     if layer["mode"] == "const":
+        need(total > 0 or layer["density"] == 0, "the density of a layer without free weights")
         mask = (1 << total) - 1 if layer["density"] else 0
     else:
         mask = _mask(source, layer, tiles, payloads, [row.bit_count() for row in free])
@@ -331,6 +332,7 @@ def _mask(
     for i, ((free, words, _), payload) in enumerate(zip(tiles, payloads, strict=True)):
         need(free == sum(free_of_rows[i * rows : (i + 1) * rows]), "free weights of a tile")
         need(layer["mode"] != "raw" or not words & RAW, "a raw flag in a raw layer")
+        need(free > 0 or words == 0, "words of an empty tile")
         b = a + free
         if layer["mode"] == "raw" or words & RAW:
             mask |= _raw_tile(payload, a, b)
