@@ -279,8 +279,10 @@ def _table(points: Sequence[Mean]) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {p.kind} | {p.point} | {p.seeds} | {100 * p.accuracy:.2f} ± {100 * p.accuracy_spread:.2f} "
-        f"| {p.bytes:,.0f} ± {p.bytes_spread:,.0f} | {p.paper:,.0f} | {p.prior:.3f} | {p.iid:.3f} |"
+        f"| {p.kind} | {p.point} | {p.seeds} "
+        f"| {_spread(p, f'{100 * p.accuracy:.2f}', f'{100 * p.accuracy_spread:.2f}')} "
+        f"| {_spread(p, f'{p.bytes:,.0f}', f'{p.bytes_spread:,.0f}')} "
+        f"| {p.paper:,.0f} | {p.prior:.3f} | {p.iid:.3f} |"
         for p in points
     ]
     lines += [
@@ -289,7 +291,7 @@ def _table(points: Sequence[Mean]) -> list[str]:
         "between points over log(bytes). A curve says nothing beyond its smallest file.",
         "",
         "| frozen | curve | at the frozen file's bytes, points of accuracy "
-        "| file as accurate, bytes | of the frozen file | of the paper's bytes | the same, 0.5 points worse |",
+        "| file as accurate, bytes | of the frozen file | of the paper's bytes | 0.5 points worse |",
         "|---|---|---|---|---|---|---|",
     ]
     for frozen_point, kind in product([p for p in points if p.kind == "frozen"], ("rate", "pull")):
@@ -297,6 +299,10 @@ def _table(points: Sequence[Mean]) -> list[str]:
         if len(curve) > 1:
             lines.append(_against(frozen_point, kind, curve))
     return lines
+
+
+def _spread(point: Mean, mean: str, spread: str) -> str:
+    return f"{mean} ± {spread}" if point.seeds > 1 else mean
 
 
 def _against(point: Mean, kind: str, curve: Sequence[Mean]) -> str:
