@@ -85,22 +85,7 @@ inline void store_frequencies(const FrequencyTable& table, const uint32_t index[
 
 const Ops avx2_ops = {
     .name = "avx2",
-    .words = words,
-    .plane = plane,
-    .freeze = freeze,
-    .deposit = deposit,
-    .count_bits = count_bits,
-    .frequencies = frequencies,
-    .decode = decode,
-    .float_lanes = kFloats,
-    .list_steps = list_steps,
-    .list_bundle = list_bundle,
-    .accumulate_lists = accumulate_lists,
-    .gather_rows = gather_rows,
-    .linear = linear,
-    .scale_shift = scale_shift,
-    .add_floats = add_floats,
-    .relu_floats = relu_floats,
+#include "ops_entries.h"
 };
 
 }  // namespace slt

@@ -70,22 +70,7 @@ inline f32v add_kept(f32v sum, f32v x, uint32_t plus, uint32_t minus) {
 
 const Ops avx512_ops = {
     .name = "avx512",
-    .words = words,
-    .plane = plane,
-    .freeze = freeze,
-    .deposit = deposit,
-    .count_bits = count_bits,
-    .frequencies = frequencies,
-    .decode = decode,
-    .float_lanes = kFloats,
-    .list_steps = list_steps,
-    .list_bundle = list_bundle,
-    .accumulate_lists = accumulate_lists,
-    .gather_rows = gather_rows,
-    .linear = linear,
-    .scale_shift = scale_shift,
-    .add_floats = add_floats,
-    .relu_floats = relu_floats,
+#include "ops_entries.h"
 };
 
 }  // namespace slt

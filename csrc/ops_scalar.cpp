@@ -133,22 +133,7 @@ void decode(TileJob* jobs, size_t count, const Plane& scores, const Densities& d
 
 const Ops scalar_ops = {
     .name = "scalar",
-    .words = words,
-    .plane = plane,
-    .freeze = freeze,
-    .deposit = deposit,
-    .count_bits = count_bits,
-    .frequencies = frequencies,
-    .decode = decode,
-    .float_lanes = kFloats,
-    .list_steps = list_steps,
-    .list_bundle = list_bundle,
-    .accumulate_lists = accumulate_lists,
-    .gather_rows = gather_rows,
-    .linear = linear,
-    .scale_shift = scale_shift,
-    .add_floats = add_floats,
-    .relu_floats = relu_floats,
+#include "ops_entries.h"
 };
 
 }  // namespace slt

@@ -1,0 +1,18 @@
+// The entries of an Ops table but its name. Included inside the initializer of each table, where the functions of one
+// instruction set are the ones in scope.
+.words = words,
+.plane = plane,
+.freeze = freeze,
+.deposit = deposit,
+.count_bits = count_bits,
+.frequencies = frequencies,
+.decode = decode,
+.float_lanes = kFloats,
+.list_steps = list_steps,
+.list_bundle = list_bundle,
+.accumulate_lists = accumulate_lists,
+.gather_rows = gather_rows,
+.linear = linear,
+.scale_shift = scale_shift,
+.add_floats = add_floats,
+.relu_floats = relu_floats,
