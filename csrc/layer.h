@@ -75,26 +75,24 @@ class LayerCode {
     void decode_mask(uint32_t tile, uint32_t* out, const Ops& ops) const {
         decode_masks(tile, 1, &out, ops);
     }
-    // The same for count <= kTilesTogether tiles from `first` on, faster than one by one.
+    // The same for count <= kTilesTogether tiles from `first` on, faster than one by one; mask() and
+    // ones() use it, streaming holds one tile.
     void decode_masks(uint32_t first, uint32_t count, uint32_t* const* out, const Ops& ops) const;
 
     // 2. (rows in parallel) Free and locked bits, row_words() words a row, padding zero, and
-    // counts[i] = free
-    //    weights of row first + i (counts may be null). Reads nothing but the seed.
+    //    counts[i] = free weights of row first + i (counts may be null). Reads nothing but the seed.
     void freeze_rows(uint32_t first, uint32_t count, uint64_t* free, uint64_t* locked,
                      uint32_t* counts, const Ops& ops) const;
 
     // 3. (serial) By the caller: starts[i] = mask_start(tile) + free weights in the tile's rows
-    // before row i. Then
-    //    check_free(tile, their total over the whole tile), which throws std::invalid_argument if
-    //    the index says otherwise: without it step 4 could read outside the mask. Not needed where
-    //    !has_mask().
+    //    before row i. Then check_free(tile, their total over the whole tile), which throws
+    //    std::invalid_argument if the index says otherwise: without it step 4 could read outside
+    //    the mask. Not needed where !has_mask().
     void check_free(uint32_t tile, uint64_t counted) const;
 
     // 4. (rows in parallel) Turns free bits into kept bits and locked bits into signs (1 negative,
-    // zero where not
-    //    kept), in place. mask and starts are those of steps 1 and 3 (starts[i] for row first + i),
-    //    null where !has_mask().
+    //    zero where not kept), in place. mask and starts are those of steps 1 and 3 (starts[i] for
+    //    row first + i), null where !has_mask().
     void finish_rows(uint32_t first, uint32_t count, const uint32_t* mask, const uint64_t* starts,
                      uint64_t* free_to_kept, uint64_t* locked_to_sign, const Ops& ops) const;
 
@@ -106,10 +104,10 @@ class LayerCode {
         uint64_t pruned, locked, free;
     };
     Counts counts(const Ops& ops) const;  // real weights, without padding
-    std::vector<uint32_t> free_counts(
-        const Ops& ops) const;  // per tile of tile_rows rows, from the pattern
+    // Per tile of tile_rows rows, from the pattern.
+    std::vector<uint32_t> free_counts(const Ops& ops) const;
     std::vector<uint32_t> mask(const Ops& ops) const;  // all mask bits by free ordinal
-    uint64_t ones(const Ops& ops) const;                        // set mask bits; holds a few tiles only
+    uint64_t ones(const Ops& ops) const;               // set mask bits; holds a few tiles only
 
   private:
     Plane scores() const;

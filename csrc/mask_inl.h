@@ -3,9 +3,8 @@
 //   uint64_t deposit_bits(uint64_t bits, uint64_t where)   pdep
 //   Mask, Mask lanes_of(uint32_t bits), uint32_t bits_of(Mask), Mask less(u32v, u32v),
 //   Mask under_16_bits(u32v), Mask both(Mask, Mask), u32v select(Mask, u32v yes, u32v no)
-//   u32v expand_words(const uint8_t* p, uint32_t bits)     the next 16-bit words at p, one into
-//   each lane whose
-//                                                          bit is set; may read a word per lane
+//   u32v expand_words(const uint8_t* p, uint32_t bits)
+//       the next 16-bit words at p, one into each lane whose bit is set; may read a word per lane
 // Mask stands for one truth value per 32-bit lane.
 
 uint64_t deposit(uint64_t* free, size_t words, const uint32_t* mask, uint64_t start) {

@@ -94,7 +94,8 @@ def main(
                 cli.usage("--frozen stands instead of --prune and --lock")
             prune, lock = placement(sparsity, frozen)
         shares = _shares(result.load_summary(result.find(profile)), len(network.layers)) if profile else None
-        ticket = synthetic_ticket(network, source, sparsity, prune, lock, rule, bits, shares)  # type: ignore[arg-type]
+        ratios = (sparsity, prune, lock, rule, bits)
+        ticket = synthetic_ticket(network, source, *ratios, planes, shares)  # type: ignore[arg-type]
     save(ticket, out)
     return {"file": str(out), **ticket_report(ticket)}
 

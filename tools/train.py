@@ -281,7 +281,7 @@ def answer(folder: Path, summary: result.Summary) -> cli.Answer:
         "method": summary.method,
         "sparsity": summary.sparsity,
         "density": summary.density,
-        "requested": {key: asked[key] for key in ("sparsity", "prune", "lock")},
+        "requested": {key: asked[key] for key in ("sparsity", "prune", "lock", "rate", "pull")},
         "realised": {"prune": totals["pruned"] / weights, "lock": totals["locked"] / weights},
         "weights": weights,
         **totals,

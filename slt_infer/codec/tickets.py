@@ -36,8 +36,8 @@ def ticket_from_masks(
     """A ticket; layer ids are the layers' places.
 
     masks: per layer booleans [free] or packed uint32 words, by free ordinal. affines: float32 [2, out]
-    (scale, shift) where the layer's shape has `affine`, else None. planes: as in
-    coded_layer. Raises TicketError where a mask or an affine does not fit its layer.
+    (scale, shift) where the layer's shape has `affine`, else None. planes: as in coded_layer. Raises
+    TicketError where a mask or an affine does not fit its layer.
     """
     source.check()
     network.shapes()

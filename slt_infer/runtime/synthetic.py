@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slt_infer import freeze
-from slt_infer.codec import coded_layer, synthetic_masks, with_affine
+from slt_infer.codec import MAX_PLANES, coded_layer, synthetic_masks, with_affine
 from slt_infer.runtime.plan import accumulations
 from slt_infer.ticket import Network, Source, Ticket, fold_batch_norm
 
@@ -24,6 +24,7 @@ def synthetic_ticket(
     lock: float = 0.0,
     rule: freeze.Rule = "epl",
     bits: int = 8,
+    planes: int = MAX_PLANES,
     shares: Sequence[float] | None = None,
 ) -> Ticket:
     """A ticket whose every layer keeps the same share of its free weights (or `shares`, one a layer).
@@ -35,7 +36,7 @@ def synthetic_ticket(
     freezes = freeze.thresholds(network.layers, prune, lock, rule, bits)
     masks = synthetic_masks(network, source, freezes, sparsity, shares)
     coded = [
-        coded_layer(source, shape, i, pattern, mask)
+        coded_layer(source, shape, i, pattern, mask, planes=planes)
         for i, (shape, pattern, mask) in enumerate(zip(network.layers, freezes, masks, strict=True))
     ]
     provenance = {"method": "synthetic", "rule": rule, "sparsity": sparsity, "prune": prune, "lock": lock}

@@ -16,6 +16,7 @@ import msgspec
 from slt_infer.errors import SltError
 from slt_infer.files import write_atomically
 from slt_infer.search.result import Summary, write_json
+from slt_infer.search.settings import Settings
 
 COLUMNS = (
     "run",
@@ -27,6 +28,8 @@ COLUMNS = (
     "density",
     "prune",
     "lock",
+    "rate",
+    "pull",
     "rule",
     "seed",
     "val_accuracy",
@@ -63,6 +66,8 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
         except msgspec.DecodeError as error:
             message = f"config.json is damaged ({error}): delete the run folder to start again"
             raise SltError("other-run", message, str(folder)) from error
+        # a setting that did not exist when the run was begun had the value that is now its default
+        begun["settings"] = {**msgspec.to_builtins(Settings()), **begun.get("settings", {})}
         for key in ("settings", "data"):
             if begun.get(key) != config[key]:
                 message = f"was begun with other {key}{_first_difference(begun.get(key), config[key])}"

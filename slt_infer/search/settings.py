@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import tomllib
 from importlib import resources
@@ -80,6 +81,8 @@ def check(key: str, value: Any, where: str) -> None:
         msgspec.convert(value, _TYPES[key])
     except msgspec.ValidationError as error:
         raise SltError("bad-recipe", f"{wanted(key)}, not {value!r}", where) from error
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SltError("bad-recipe", f"{wanted(key)}, not {value!r}", where)
     if key == "epochs":
         duration(value)
 
@@ -127,6 +130,8 @@ def resolve(recipe: dict[str, Any], flags: dict[str, Any], name: str = "recipe")
 
 def _rate_aware(settings: Settings, given: dict[str, Any]) -> Settings:
     """A rate or a pull makes a search rate-aware; one that is rate-aware without them has the usual rate."""
+    if settings.pull and "weight_decay" in given:
+        raise SltError("bad-recipe", "pull stands instead of weight_decay: give one of them", "pull")
     aware = settings.method == "rate-aware"
     if aware and not {"rate", "pull"} & given.keys():
         return msgspec.structs.replace(settings, rate=USUAL_RATE)

@@ -73,8 +73,8 @@ def test_the_resident_set_grows_by_what_is_reported(resnet50: Path) -> None:
             check=True,
         )
         measured[mode] = m = json.loads(run.stdout)
-        # The file is held while the plan is made, and its pages may stay with the allocator. What is left, gaps
-        # between allocations and small tables, is less than one bit per weight would take.
+        # The file is held while the plan is made, and its pages may stay with the allocator. What is left,
+        # gaps between allocations and small tables, is less than one bit per weight would take.
         hidden = m["growth"] - m["weights"] - m["activations"] - resnet50.stat().st_size
         assert hidden < weights / 8, m
         assert m["weights"] < m["growth"], m

@@ -95,6 +95,8 @@ def test_answers_with_the_agreed_keys(finished: dict) -> None:
         "sparsity": 0.6,
         "prune": pytest.approx(0.35),
         "lock": pytest.approx(0.15),
+        "rate": 0.0,
+        "pull": 0.0,
     }
     assert finished["realised"]["prune"] == pytest.approx(0.35, abs=0.03)
 

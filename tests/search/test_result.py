@@ -14,6 +14,7 @@ from slt_infer.errors import SltError
 from slt_infer.files import write_atomically
 from slt_infer.search import result, run
 from slt_infer.search.result import LayerCounts, Result, Summary
+from slt_infer.search.settings import Settings
 from slt_infer.ticket import Freeze, Preprocessing, Source
 
 
@@ -121,7 +122,7 @@ def test_the_table_has_one_row_per_run(tmp_path: Path) -> None:
 
 
 def test_a_run_of_other_settings_is_refused(tmp_path: Path) -> None:
-    config = {"settings": {"lr": 0.1}, "data": {"crc32": 1}, "threads": 1}
+    config = {"settings": msgspec.to_builtins(Settings()), "data": {"crc32": 1}, "threads": 1}
     run.write_config(tmp_path, config)
     run.write_config(tmp_path, {**config, "threads": 2})
     assert msgspec.json.decode((tmp_path / "config.json").read_bytes())["threads"] == 1

@@ -131,3 +131,15 @@ def test_needs_no_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("key", ["rate", "pull", "lr"])
+def test_infinite_numbers_are_refused(key: str) -> None:
+    with pytest.raises(SltError) as caught:
+        resolve({key: float("inf")}, {})
+    assert caught.value.code == "bad-recipe"
+
+
+def test_pull_stands_instead_of_weight_decay() -> None:
+    with pytest.raises(SltError, match="instead of weight_decay"):
+        resolve({"pull": 0.01, "weight_decay": 0.1}, {})

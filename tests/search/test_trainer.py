@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -153,9 +154,9 @@ def test_a_step_is_edge_popups_and_then_the_threshold() -> None:
 
 
 def test_pull_stands_instead_of_weight_decay() -> None:
-    """At the start nothing pulls: the first step has neither, whatever the weight decay."""
+    """At the start nothing pulls: the first step has neither that nor the usual weight decay."""
     _, plain = one_step({"weight_decay": 0.0})
-    _, pulled = one_step({"weight_decay": 0.5, "pull": 0.5})
+    _, pulled = one_step({"pull": 0.5})
     np.testing.assert_allclose(np.concatenate(pulled), np.concatenate(plain), rtol=0, atol=1e-7)
 
 
@@ -344,3 +345,13 @@ def test_speed_is_of_the_last_seconds(tmp_path: Path, monkeypatch: pytest.Monkey
     train(tmp_path, resolve({**MLP, "epochs": "200it", "batch": 32}, {}), observe=steps.append)
     assert steps[2].images_per_second == pytest.approx(320, rel=0.3)
     assert steps[-1].images_per_second == pytest.approx(32, rel=0.3)
+
+
+def test_a_run_from_before_a_setting_existed_is_still_read(tmp_path: Path) -> None:
+    settings = resolve(MLP, {"epochs": "1ep"})
+    folder, found = train(tmp_path, settings)
+    config = json.loads((folder / "config.json").read_bytes())
+    for key in ("rate", "pull"):
+        del config["settings"][key]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert train(tmp_path, settings)[1].summary == found.summary
