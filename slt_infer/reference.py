@@ -228,6 +228,29 @@ def decode_raw(payload: bytes, first: int, last: int) -> list[int]:
     return [int(bit) for bit in every[first % 32 : first % 32 + last - first]]
 
 
+def decode_affine(data: bytes, out: int, bits: int) -> np.ndarray:
+    """float32 [2, out] of an affine form of 32, 16 or 8 bits a number; ValueError if it is malformed."""
+    code, top = {32: "f", 16: "H", 8: "B"}[bits], 2**bits - 1
+    rows, half = [], len(data) // 2
+    for part in (data[:half], data[half:]):
+        if bits == 32:
+            rows.append(list(struct.unpack(f"<{out}f", part)))
+            continue
+        low, step = struct.unpack("<ff", part[:8])
+        codes = struct.unpack(f"<{out}{code}", part[8:])
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows.append([float(np.float32(low + step * q)) for q in codes])
+        if all(map(math.isfinite, rows[-1])):
+            exact_low = min(rows[-1])
+            exact_step = float(np.float32((max(rows[-1]) - exact_low) / top))
+            nearest = [min(round((v - exact_low) / exact_step), top) if exact_step else 0 for v in rows[-1]]
+            if part != struct.pack(f"<ff{out}{code}", exact_low, exact_step, *nearest):
+                raise ValueError("not the one form of these numbers")
+    if not np.isfinite(rows).all():
+        raise ValueError("a scale or shift is not finite")
+    return np.array(rows, dtype=np.float32)
+
+
 def read(data: bytes) -> dict:
     """The content of a valid file: the header's arrays, and per layer its mask bits and affine."""
     header_bytes, file_bytes = struct.unpack_from("<IQ", data, 12)
