@@ -33,13 +33,14 @@ def files() -> Iterator[Pieces]:
 
 
 def _random(header: list[Any], layer: list[Any]) -> bytes:
-    generator, rounds, seed = header[SOURCE]
+    generator, rounds, seed = header[SOURCE][:3]
     return struct.pack("<BQI", VERSIONS.index((generator, rounds)), seed, layer[p.ID])
 
 
 def _densities(layer: list[Any]) -> bytes:
-    intervals = layer[p.INTERVALS] or [[0, min(max(layer[p.DENSITY], 1), 4095)]]
-    head = struct.pack("<BBB", layer[p.PLANES], layer[p.SIGN], len(intervals) - 1)
+    _, density, planes, sign, intervals = p.get(layer, p.MASK)
+    intervals = intervals or [[0, min(max(density, 1), 4095)]]
+    head = struct.pack("<BBB", planes, sign, len(intervals) - 1)
     # input.h reads f as (x + 4094) mod 4095 + 1, which gives back 1 to 4095
     return head + b"".join(struct.pack("<HH", start, f) for start, f in intervals)
 
@@ -52,7 +53,7 @@ def _layers() -> Iterator[tuple[list[Any], list[Any], list[p.Tile]]]:
 
 def tile() -> Iterator[bytes]:
     for header, of, tiles in _layers():
-        if of[p.MODE] not in ("static", "prior"):
+        if p.get(of, p.MODE) not in ("static", "prior"):
             continue
         starts = [sum(before.free for before in tiles[:i]) for i in range(len(tiles))]
         coded = [(t, a) for t, a in zip(tiles, starts, strict=True) if not t.words >> 31 and t.free]
@@ -73,7 +74,7 @@ def round_trip() -> Iterator[bytes]:
 def layer() -> Iterator[bytes]:
     modes = {"static": 0, "prior": 0, "raw": 1}
     for header, of, tiles in _layers():
-        mode = modes.get(of[p.MODE], 2 if of[p.DENSITY] else 3)
+        mode = modes.get(p.get(of, p.MODE), 2 if p.get(of, p.DENSITY) else 3)
         columns = of[p.INPUTS] * of[p.ROWS] * of[p.COLUMNS]
         shape = struct.pack("<BBHH", mode, 1, of[p.OUT] - 1, columns - 1)
         freeze = struct.pack("<BHHH", of[p.BITS], of[p.PRUNE], of[p.LOCK], of[p.TILE_ROWS])

@@ -254,28 +254,32 @@ def decode_affine(data: bytes, out: int, bits: int) -> np.ndarray:
 def read(data: bytes) -> dict:
     """The content of a valid file: the header's arrays, and per layer its mask bits and affine."""
     header_bytes, file_bytes = struct.unpack_from("<IQ", data, 12)
-    assert data[:12] == b"\x89SLT\r\n\x1a\n\0\0\0\0"
+    assert data[:12] == b"\x89SLT\r\n\x1a\n\1\0\0\0"
     assert file_bytes == len(data)
     assert struct.unpack_from("<I", data, 28)[0] == crc32c(data[:28] + data[32 : 32 + header_bytes])
-    name, image, source, layers, nodes, provenance = msgpack.decode(data[32 : 32 + header_bytes])
+    name, image, source, layers, nodes, quantisation, provenance = msgpack.decode(
+        data[32 : 32 + header_bytes]
+    )
 
     def aligned(offset: int, to: int) -> int:
         return -(-offset // to) * to
 
-    tiles = [0 if layer[11] == "const" else -(-layer[2] // layer[16]) for layer in layers]
+    assert quantisation == []
+    streams = [layer[13][0][1][0] for layer in layers]
+    tiles = [0 if s[0] == "const" else -(-la[2] // la[10]) for la, s in zip(layers, streams, strict=True)]
     index = aligned(32 + header_bytes, 8)
     entries = [struct.unpack_from("<III", data, index + 12 * i) for i in range(sum(tiles))]
     end = index + 12 * len(entries)
     assert struct.unpack_from("<I", data, end)[0] == (crc32c(data[index:end]) if entries else 0)
     at, masks = aligned(end + 4, 8), []
     affines: list[np.ndarray | None] = []
-    for layer, count in zip(layers, tiles, strict=True):
-        mode, density = layer[11:13]
+    for layer, stream, count in zip(layers, streams, tiles, strict=True):
+        mode, density = stream[:2]
         bits: list[int] = []
         free_weights = sum(free for free, _, _ in entries[:count])
         frequencies = [density] * free_weights
         if mode == "prior":
-            frequencies = prior_frequencies(Source(*source), layer[1], free_weights, *layer[13:16])
+            frequencies = prior_frequencies(Source(*source), layer[1], free_weights, *stream[2:])
         for free, tagged, crc in entries[:count]:
             size = 2 * (tagged % 2**31)
             payload = data[at : at + size]
@@ -290,7 +294,7 @@ def read(data: bytes) -> dict:
         masks.append(density if mode == "const" else bits)
     for layer in layers:
         size = 8 * layer[2]
-        if layer[17]:
+        if layer[12]:
             assert struct.unpack_from("<I", data, at + size)[0] == crc32c(data[at : at + size])
             affines.append(np.frombuffer(data, "<f4", 2 * layer[2], at).reshape(2, layer[2]))
             at = aligned(at + size + 4, 8)

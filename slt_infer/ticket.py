@@ -220,6 +220,9 @@ class Source(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     generator: Literal["philox4x32", "threefry4x32"] = "philox4x32"
     rounds: int = 10
     seed: Annotated[int, Meta(ge=0)] = 0  # below 2^64; msgspec cannot state that bound
+    freeze: Literal["bernoulli", "mixed"] = "bernoulli"  # law of the freeze pattern
+    value: Name = "constant"  # law of the weights' magnitudes: no other yet
+    score: Name = "uniform"  # law of the initial scores: no other yet
 
     @classmethod
     def named(cls, generator: str, seed: int) -> Source:
@@ -244,6 +247,12 @@ class Source(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
             raise TicketError(
                 "bad-value", f"{self.generator} with {self.rounds} rounds; allowed: {allowed}", "source"
             )
+        if self.freeze != "bernoulli":
+            raise TicketError("unsupported", f"the freeze law {self.freeze!r}", "source")
+        for what, law, known in (("value", self.value, "constant"), ("score", self.score, "uniform")):
+            if law != known:
+                message = f"the {what} law {law!r}; this program knows {known!r} only"
+                raise TicketError("unsupported", message, "source")
 
 
 class Freeze(Struct, frozen=True):
@@ -265,10 +274,12 @@ class Preprocessing(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class MaskCode:
-    """A layer's mask as it stands in the file (docs/format.md, section 4): tiles of `tile_rows` rows.
+    """A stream of a layer's mask bits as it stands in the file (docs/format.md, section 4): tiles of
+    `tile_rows` rows.
 
-    free and words: uint32 per tile (both empty for `const`); words has bit 31 set for a raw tile of a
-    `static` or `prior` layer. planes, sign and intervals: for `prior` alone; pairs (start, f of 4096).
+    free and words: uint32 per tile (both empty for `const`), its bits and what they are coded in; words has
+    bit 31 set for a raw tile of a `static` or `prior` stream. planes, sign and intervals: for `prior` alone;
+    pairs (start, f of 4096).
     candidates: bytes in each mode that the writer tried; not part of the file.
     """
 
@@ -289,8 +300,8 @@ class Layer:
     """A layer of a ticket; slt_infer.codec.coded_layer makes one from a mask.
 
     code: the mask, coded; `mask` decodes it at every use, so a ticket holds at most the file's few bits a
-    weight. affine: float32 [2, out], scales then shifts of the sum of +-1 weights, or None where
-    shape.affine is False.
+    weight. affine: float32 [2, out], scales then shifts of the sum of +-1 weights, as the file gives them,
+    or None where shape.affine is False. affine_bits: of each in the file, 8, 16 or 32; 0 without affine.
     """
 
     shape: LayerShape
@@ -303,6 +314,7 @@ class Layer:
     kept: int  # locked + set mask bits
     decode: Callable[[], np.ndarray] = field(repr=False, compare=False)
     affine: np.ndarray | None = None
+    affine_bits: int = 0
 
     @property
     def mask(self) -> np.ndarray:

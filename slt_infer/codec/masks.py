@@ -86,7 +86,6 @@ def coded_layer(
     layer_id: int,
     freeze: Freeze,
     mask: np.ndarray,
-    affine: np.ndarray | None = None,
     planes: int = MAX_PLANES,
 ) -> Layer:
     """A layer of a ticket from its mask: uint32 words by free ordinal, unused bits 0.
@@ -112,7 +111,7 @@ def coded_layer(
     else:
         code = _coded(source, shape, layer_id, freeze, mask, free, ones, planes)
     decode = partial(decoded_mask, source, shape, layer_id, freeze, code)
-    return Layer(shape, layer_id, freeze, code, pruned, locked, free, locked + ones, decode, affine)
+    return Layer(shape, layer_id, freeze, code, pruned, locked, free, locked + ones, decode)
 
 
 def _coded(
@@ -195,7 +194,6 @@ def decoded_layer(
     freeze: Freeze,
     code: MaskCode,
     kept: int,
-    affine: np.ndarray | None = None,
 ) -> Layer:
     """A layer of a ticket from its coded mask, with everything that the file claims verified. Raises
     TicketError.
@@ -218,7 +216,7 @@ def decoded_layer(
     if code.mode == "const" and free == 0 and code.density:
         raise TicketError("bad-mask", "a layer without free weights has density 0", where)
     decode = partial(decoded_mask, source, shape, layer_id, freeze, code)
-    return Layer(shape, layer_id, freeze, code, pruned, locked, free, kept, decode, affine)
+    return Layer(shape, layer_id, freeze, code, pruned, locked, free, kept, decode)
 
 
 def decoded_mask(

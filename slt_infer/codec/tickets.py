@@ -57,19 +57,21 @@ def ticket_from_masks(
     )
 
 
-def with_affine(layer: Layer, affine: np.ndarray | None) -> Layer:
-    """The layer with another affine, checked against its shape."""
+def with_affine(layer: Layer, affine: np.ndarray | None, bits: int = 32) -> Layer:
+    """The layer with another affine, checked against its shape. bits: of a scale or shift in the file; for 8
+    and 16 the affine must be as slt_infer.format.affine.rounded gives it.
+    """
     shape = layer.shape
     if (affine is None) == shape.affine:
         raise TicketError(
             "bad-affine", "lacks its affine" if affine is None else "has no affine", f"layer {shape.name}"
         )
     if affine is None:
-        return layer
+        return replace(layer, affine_bits=0)
     affine = np.ascontiguousarray(affine, dtype=np.float32)
     if affine.shape != (2, shape.out) or not np.isfinite(affine).all():
         raise TicketError("bad-affine", f"wants finite [2, {shape.out}]", f"layer {shape.name}")
-    return replace(layer, affine=affine)
+    return replace(layer, affine=affine, affine_bits=bits)
 
 
 def synthetic_masks(

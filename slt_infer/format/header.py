@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from slt_infer.errors import TicketError
 from slt_infer.ticket import (
     Freeze,
+    Layer,
     LayerShape,
     Name,
     Network,
@@ -27,7 +28,7 @@ from slt_infer.ticket import (
 )
 
 MAGIC = b"\x89SLT\r\n\x1a\n"
-VERSION = 0
+VERSION = 1
 PREFIX = struct.Struct("<8sIIQII")  # magic, version, header_bytes, file_bytes, 0, CRC
 TILE = struct.Struct("<III")  # free, words, CRC of the payload
 MAX_HEADER = 2**20
@@ -50,6 +51,47 @@ class Input(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     classes: Annotated[tuple[Name, ...], Meta(max_length=2**16)]
 
 
+class StreamHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Mask bits of a layer, or of a part of its weights, and how they are coded."""
+
+    mode: Mode
+    density: Annotated[int, Meta(ge=0, le=2**12)]
+    planes: Annotated[int, Meta(ge=0, le=8)]
+    sign: bool
+    intervals: Annotated[tuple[Interval, ...], Meta(max_length=16)]
+
+    def check(self, where: str) -> None:
+        """What the types cannot say. Raises TicketError."""
+
+        def need(holds: bool, message: str) -> None:
+            if not holds:
+                raise TicketError("bad-value", message, where)
+
+        allowed = {"const": (0, 4096), "raw": (0,), "static": range(1, 4096), "prior": (0,)}[self.mode]
+        need(self.density in allowed, f"density {self.density} in mode {self.mode}")
+        if self.mode == "prior":
+            starts, f = [start for start, _ in self.intervals], [f for _, f in self.intervals]
+            cells = 2 ** (self.planes + self.sign)
+            need(cells > 1, "a prior layer reads a plane at least")
+            need(starts[:1] == [0], "the first interval must start at 0")
+            need(all(a < b for a, b in itertools.pairwise(starts)), "intervals are not strictly ascending")
+            need(starts[-1] < cells, f"an interval starts at {starts[-1]} of {cells}")
+            need(all(a != b for a, b in itertools.pairwise(f)), "neighbouring intervals have one density")
+        else:
+            none = (self.planes, self.sign, self.intervals) == (0, False, ())
+            need(none, f"planes, sign or intervals in mode {self.mode}")
+
+
+class TaskHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    kept: Annotated[int, Meta(ge=1, le=2**32)]
+    coats: Annotated[tuple[StreamHeader, ...], Meta(min_length=1, max_length=15)]
+    flips: Annotated[tuple[StreamHeader, ...], Meta(max_length=1)]
+
+    @property
+    def streams(self) -> tuple[StreamHeader, ...]:
+        return self.coats + self.flips
+
+
 class LayerHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     name: Name
     id: Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -61,19 +103,15 @@ class LayerHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
     bits: Annotated[int, Meta(ge=0, le=16)]
     prune: Annotated[int, Meta(ge=0, le=2**16)]
     lock: Annotated[int, Meta(ge=0, le=2**16)]
-    kept: Annotated[int, Meta(ge=1, le=2**32)]
-    mode: Mode
-    density: Annotated[int, Meta(ge=0, le=2**12)]
-    planes: Annotated[int, Meta(ge=0, le=8)]
-    sign: bool
-    intervals: Annotated[tuple[Interval, ...], Meta(max_length=16)]
     tile_rows: Size
-    affine: bool
+    patches: Annotated[int, Meta(ge=0, le=2**32)]
+    affine: Literal[0, 8, 16, 32]
+    tasks: Annotated[tuple[TaskHeader, ...], Meta(max_length=256)]
 
     @property
     def shape(self) -> LayerShape:
         return LayerShape(
-            self.name, self.out, self.inputs, (self.rows, self.columns), self.groups, self.affine
+            self.name, self.out, self.inputs, (self.rows, self.columns), self.groups, self.affine > 0
         )
 
     @property
@@ -81,9 +119,13 @@ class LayerHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
         return Freeze(self.bits, self.prune, self.lock)
 
     @property
-    def tiles(self) -> int:
-        """Index entries of this layer."""
-        return 0 if self.mode == "const" else -(-self.out // self.tile_rows)
+    def streams(self) -> tuple[StreamHeader, ...]:
+        """In the order of the file."""
+        return tuple(itertools.chain.from_iterable(task.streams for task in self.tasks))
+
+    def tiles(self, stream: StreamHeader) -> int:
+        """Index entries of a stream."""
+        return 0 if stream.mode == "const" else -(-self.out // self.tile_rows)
 
     def check(self, where: str) -> None:
         """What the types cannot say. Raises TicketError."""
@@ -99,22 +141,14 @@ class LayerHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
         steps = 2**self.bits
         need(self.prune + self.lock <= steps, f"thresholds {self.prune} + {self.lock} over {steps}")
         need(self.bits == 0 or self.prune % 2 == 1 or self.lock % 2 == 1, f"{self.bits} planes are too many")
-        allowed = {"const": (0, 4096), "raw": (0,), "static": range(1, 4096), "prior": (0,)}[self.mode]
-        need(self.density in allowed, f"density {self.density} in mode {self.mode}")
-        if self.mode == "prior":
-            starts, f = [start for start, _ in self.intervals], [f for _, f in self.intervals]
-            cells = 2 ** (self.planes + self.sign)
-            need(cells > 1, "a prior layer reads a plane at least")
-            need(starts[:1] == [0], "the first interval must start at 0")
-            need(all(a < b for a, b in itertools.pairwise(starts)), "intervals are not strictly ascending")
-            need(starts[-1] < cells, f"an interval starts at {starts[-1]} of {cells}")
-            need(all(a != b for a, b in itertools.pairwise(f)), "neighbouring intervals have one density")
-        else:
-            none = (self.planes, self.sign, self.intervals) == (0, False, ())
-            need(none, f"planes, sign or intervals in mode {self.mode}")
         need(self.tile_rows <= self.out, f"{self.tile_rows} rows a tile of {self.out}")
-        need(self.mode != "const" or self.tile_rows == self.out, "a const layer is one tile")
-        if self.mode != "const" and self.tile_rows > 1 and self.tile_rows * shape.row_positions > 2**20:
+        if self.patches:
+            raise TicketError("unsupported", "patches of the freeze pattern", where)
+        for stream in self.streams:
+            stream.check(where)
+        tiled = any(stream.mode != "const" for stream in self.streams)
+        need(tiled or self.tile_rows == self.out, "a layer without tiles has tiles of all rows")
+        if tiled and self.tile_rows > 1 and self.tile_rows * shape.row_positions > 2**20:
             raise TicketError("limit", f"tiles of {self.tile_rows} rows of {shape.row_positions}", where)
 
 
@@ -124,6 +158,7 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     source: Source
     layers: Annotated[tuple[LayerHeader, ...], Meta(min_length=1, max_length=4096)]
     nodes: Annotated[tuple[Node, ...], Meta(min_length=1, max_length=16384)]
+    quantisation: tuple[msgspec.Raw, ...]
     provenance: Annotated[tuple[tuple[Name, Name], ...], Meta(max_length=64)]
 
     @property
@@ -143,10 +178,16 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
             raise TicketError("limit", f"a file of {file_bytes} bytes; {MAX_FILE} are allowed", "header")
         _check_input(self.input)
         self._check_strings()
+        if self.quantisation:
+            raise TicketError("unsupported", "a quantised ticket", "header")
         positions = 0
         for layer in self.layers:
             layer.check(f"header, layer {layer.name!r}")
             positions += layer.out * layer.shape.row_positions
+            if [(len(task.coats), len(task.flips)) for task in layer.tasks] != [(1, 0)]:
+                raise TicketError("unsupported", "tasks, coats, flips or a shared layer", "header")
+            if layer.affine in (8, 16):
+                raise TicketError("unsupported", f"an affine of {layer.affine} bits", "header")
         allowed = MAX_POSITIONS + MAX_POSITIONS_PER_BYTE * file_bytes
         if positions > allowed:
             message = f"{positions} weight positions; a file of {file_bytes} bytes may have {allowed}"
@@ -185,28 +226,7 @@ def _check_input(given: Input) -> None:
 def header_of(ticket: Ticket) -> Header:
     """The header that a ticket is written with."""
     network, given = ticket.network, ticket.preprocessing
-    layers = tuple(
-        LayerHeader(
-            layer.shape.name,
-            layer.id,
-            layer.shape.out,
-            layer.shape.inputs,
-            *layer.shape.kernel,
-            layer.shape.groups,
-            layer.freeze.bits,
-            layer.freeze.prune,
-            layer.freeze.lock,
-            layer.kept,
-            layer.code.mode,
-            layer.code.density,
-            layer.code.planes,
-            layer.code.sign,
-            layer.code.intervals,
-            layer.code.tile_rows,
-            layer.shape.affine,
-        )
-        for layer in ticket.layers
-    )
+    layers = tuple(map(_layer_header, ticket.layers))
     image = Input(
         *network.input,
         tuple(map(float, given.mean)),
@@ -214,7 +234,27 @@ def header_of(ticket: Ticket) -> Header:
         given.resize,
         tuple(given.classes),
     )
-    return Header(network.name, image, ticket.source, layers, network.nodes, ticket.provenance)
+    return Header(network.name, image, ticket.source, layers, network.nodes, (), ticket.provenance)
+
+
+def _layer_header(layer: Layer) -> LayerHeader:
+    shape, code = layer.shape, layer.code
+    stream = StreamHeader(code.mode, code.density, code.planes, code.sign, code.intervals)
+    return LayerHeader(
+        shape.name,
+        layer.id,
+        shape.out,
+        shape.inputs,
+        *shape.kernel,
+        shape.groups,
+        layer.freeze.bits,
+        layer.freeze.prune,
+        layer.freeze.lock,
+        code.tile_rows,
+        0,
+        layer.affine_bits,  # type: ignore[arg-type]
+        (TaskHeader(layer.kept, (stream,), ()),),
+    )
 
 
 def encode(header: Header) -> bytes:

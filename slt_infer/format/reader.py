@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from slt_infer import _core
-from slt_infer.codec import decoded_layer
+from slt_infer.codec import decoded_layer, with_affine
 from slt_infer.errors import TicketError
 from slt_infer.format import header as h
 from slt_infer.format.sizes import affine_bytes, align, tile_bytes
@@ -49,7 +49,8 @@ def loads(data: bytes) -> Ticket:
     cursor = _Cursor(data, h.PREFIX.size + header_bytes)
     cursor.pad(8, "header")
     entries = _index(cursor, header)
-    codes = [_mask(cursor, layer, tiles) for layer, tiles in zip(header.layers, entries, strict=True)]
+    streams = [(layer, stream) for layer in header.layers for stream in layer.streams]
+    codes = [_mask(cursor, *of, tiles) for of, tiles in zip(streams, entries, strict=True)]
     affines = [_affine(cursor, layer) for layer in header.layers]
     if cursor.at != len(data):
         raise TicketError("trailing", f"{len(data) - cursor.at} bytes after the last part", "file", cursor.at)
@@ -120,16 +121,16 @@ class _Cursor:
 
 
 def _index(cursor: _Cursor, header: h.Header) -> list[np.ndarray]:
-    """Per layer uint32 [tiles, 3]: free, words, CRC."""
-    counts = [layer.tiles for layer in header.layers]
+    """Per stream uint32 [tiles, 3]: free, words, CRC."""
+    counts = [layer.tiles(stream) for layer in header.layers for stream in layer.streams]
     data = cursor.checksummed(h.TILE.size * sum(counts), "index")
     cursor.pad(8, "index")
     entries = np.frombuffer(data, dtype="<u4").astype(np.uint32).reshape(-1, 3)
     return np.split(entries, np.cumsum(counts)[:-1])
 
 
-def _mask(cursor: _Cursor, layer: h.LayerHeader, tiles: np.ndarray) -> MaskCode:
-    """The coded mask of a layer, its checksums verified, not yet decoded."""
+def _mask(cursor: _Cursor, layer: h.LayerHeader, stream: h.StreamHeader, tiles: np.ndarray) -> MaskCode:
+    """A coded stream of a layer, its checksums verified, not yet decoded."""
     segment = f"mask of layer {layer.name}"
     start = cursor.at
     for number, (_, words, crc) in enumerate(tiles.tolist()):
@@ -141,15 +142,15 @@ def _mask(cursor: _Cursor, layer: h.LayerHeader, tiles: np.ndarray) -> MaskCode:
     cursor.pad(8, segment)
     free, words = (np.ascontiguousarray(tiles[:, i]) for i in range(2))
     return MaskCode(
-        layer.mode,
-        layer.density,
+        stream.mode,
+        stream.density,
         layer.tile_rows,
         free,
         words,
         payload,
-        layer.planes,
-        layer.sign,
-        layer.intervals,
+        stream.planes,
+        stream.sign,
+        stream.intervals,
     )
 
 
@@ -157,7 +158,7 @@ def _affine(cursor: _Cursor, layer: h.LayerHeader) -> np.ndarray | None:
     if not layer.affine:
         return None
     segment, start = f"affine of layer {layer.name}", cursor.at
-    data = cursor.checksummed(affine_bytes(layer.shape) - 4, segment)
+    data = cursor.checksummed(affine_bytes(layer.out, layer.affine) - 4, segment)
     cursor.pad(8, segment)
     affine = np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(2, layer.out)
     if not np.isfinite(affine).all():
@@ -166,4 +167,6 @@ def _affine(cursor: _Cursor, layer: h.LayerHeader) -> np.ndarray | None:
 
 
 def _layer(header: h.Header, layer: h.LayerHeader, code: MaskCode, affine: np.ndarray | None) -> Layer:
-    return decoded_layer(header.source, layer.shape, layer.id, layer.freeze, code, layer.kept, affine)
+    (task,) = layer.tasks
+    decoded = decoded_layer(header.source, layer.shape, layer.id, layer.freeze, code, task.kept)
+    return with_affine(decoded, affine, layer.affine)

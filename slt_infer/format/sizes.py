@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from slt_infer.format import header as h
-from slt_infer.ticket import LayerShape, Ticket
+from slt_infer.ticket import Ticket
 
 
 def align(offset: int, to: int) -> int:
@@ -17,9 +17,9 @@ def tile_bytes(words: int) -> int:
     return 2 * (words & 0x7FFFFFFF)
 
 
-def affine_bytes(shape: LayerShape) -> int:
-    """Scales, shifts and their CRC."""
-    return 8 * shape.out + 4 if shape.affine else 0
+def affine_bytes(out: int, bits: int) -> int:
+    """Scales and shifts of `bits` each, and their CRC; none where bits is 0."""
+    return 8 * out + 4 if bits else 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def parts(ticket: Ticket) -> Parts:
     header = len(h.encode(h.header_of(ticket)))
     index = h.TILE.size * sum(len(layer.code.free) for layer in ticket.layers) + 4
     masks = [len(layer.code.payload) for layer in ticket.layers]
-    affines = [affine_bytes(layer.shape) for layer in ticket.layers]
+    affines = [affine_bytes(layer.shape.out, layer.affine_bits) for layer in ticket.layers]
     blocks = [h.PREFIX.size + header, index, *masks, *affines]
     padding = sum(align(size, 8) - size for size in blocks)
     return Parts(h.PREFIX.size, header, index, sum(masks), sum(affines), padding)

@@ -26,7 +26,7 @@ def dumps(ticket: Ticket) -> bytes:
     except UnicodeEncodeError as error:
         raise TicketError("bad-value", f"a name is not valid text: {error}", "header") from error
     for layer in ticket.layers:
-        with_affine(layer, layer.affine)
+        with_affine(layer, layer.affine, layer.affine_bits)
     size = parts(ticket).total
     out = bytearray(h.PREFIX.pack(h.MAGIC, h.VERSION, len(encoded), size, 0, 0))
     out[28:32] = _core.crc32c(encoded, _core.crc32c(out[:28])).to_bytes(4, "little")

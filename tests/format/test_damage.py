@@ -76,11 +76,12 @@ def reseal(data: bytearray) -> bytes:
     encoded = bytes(data[32 : 32 + header_bytes])
     header = h.decode(bytes(DATA[32 : 32 + header_bytes]))  # for the sizes, as they were
     at = align(32 + header_bytes, 8)
-    end = at + h.TILE.size * sum(layer.tiles for layer in header.layers)
+    tiles = [layer.tiles(stream) for layer in header.layers for stream in layer.streams]
+    end = at + h.TILE.size * sum(tiles)
     segment = align(end + 4, 8)
     entry = at
-    for layer in header.layers:
-        for _ in range(layer.tiles):
+    for count in tiles:
+        for _ in range(count):
             size = 2 * (int.from_bytes(data[entry + 4 : entry + 8], "little") & 0x7FFFFFFF)
             crc = _core.crc32c(bytes(data[segment : segment + size]))
             data[entry + 8 : entry + 12] = crc.to_bytes(4, "little")

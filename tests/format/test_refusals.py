@@ -16,9 +16,10 @@ from .conftest import make_ticket
 DATA = dumps(make_ticket())
 HEADER_BYTES = int.from_bytes(DATA[12:16], "little")
 HEADER = msgspec.msgpack.decode(DATA[32 : 32 + HEADER_BYTES])
-NAME, INPUT, SOURCE, LAYERS, NODES, PROVENANCE = range(6)
-OUT, INPUTS, ROWS, COLUMNS, GROUPS, BITS, PRUNE, LOCK, KEPT, MODE, DENSITY = range(2, 13)
-PLANES, SIGN, INTERVALS, TILE_ROWS, AFFINE = range(13, 18)
+NAME, INPUT, SOURCE, LAYERS, NODES, QUANTISATION, PROVENANCE = range(7)
+OUT, INPUTS, ROWS, COLUMNS, GROUPS, BITS, PRUNE, LOCK, TILE_ROWS, PATCHES, AFFINE, TASKS = range(2, 14)
+KEPT, COATS, FLIPS = ((TASKS, 0, i) for i in range(3))
+MODE, DENSITY, PLANES, SIGN, INTERVALS = ((*COATS, 0, i) for i in range(5))
 
 
 def with_header(encoded: bytes) -> bytes:
@@ -70,44 +71,49 @@ CASES = [
     ([LAYERS, 0, PRUNE], 4, "bad-value", "over 4"),
     ([LAYERS, 1, LOCK], 2, "bad-value", "over 1"),
     ([LAYERS, 0, BITS], 16, "bad-mask", "free"),
-    ([LAYERS, 0, KEPT], 0, "bad-header", ">= 1"),
-    ([LAYERS, 0, KEPT], 2**63, "bad-header", "<="),
-    ([LAYERS, 0, KEPT], 17, "bad-mask", "17 kept"),
-    ([LAYERS, 0, MODE], "nibble", "bad-header", "nibble"),
-    ([LAYERS, 0, MODE], "prior", "bad-value", "a plane at least"),
-    ([LAYERS, 0, DENSITY], 3, "bad-value", "density 3 in mode raw"),
-    ([LAYERS, 1, DENSITY], 3, "bad-value", "density 3 in mode const"),
-    ([LAYERS, 1, DENSITY], 0, "bad-mask", "kept"),
-    ([LAYERS, 2, DENSITY], 0, "bad-value", "density 0 in mode static"),
-    ([LAYERS, 2, DENSITY], 4096, "bad-value", "density 4096 in mode static"),
-    ([LAYERS, 2, DENSITY], 4097, "bad-header", "<= 4096"),
-    ([LAYERS, 4, DENSITY], 1, "bad-value", "density 1 in mode prior"),
-    ([LAYERS, 4, MODE], "raw", "bad-value", "planes, sign or intervals in mode raw"),
-    ([LAYERS, 0, PLANES], 1, "bad-value", "planes, sign or intervals in mode raw"),
-    ([LAYERS, 1, SIGN], True, "bad-value", "planes, sign or intervals in mode const"),
-    ([LAYERS, 2, INTERVALS], [[0, 7]], "bad-value", "planes, sign or intervals in mode static"),
-    ([LAYERS, 4, PLANES], 9, "bad-header", "<= 8"),
-    ([LAYERS, 4, PLANES], -1, "bad-header", ">= 0"),
-    ([LAYERS, 4, PLANES], 0, "bad-value", "a plane at least"),
-    ([LAYERS, 4, PLANES], 1, "bad-value", "starts at .* of 2"),
-    ([LAYERS, 4, SIGN], 1, "bad-header", "bool"),
-    ([LAYERS, 4, SIGN], True, "bad-mask", "tile 0"),
-    ([LAYERS, 4, INTERVALS], [], "bad-value", "start at 0"),
-    ([LAYERS, 4, INTERVALS], [[1, 7]], "bad-value", "start at 0"),
-    ([LAYERS, 4, INTERVALS], [[0, 7], [0, 8]], "bad-value", "strictly ascending"),
-    ([LAYERS, 4, INTERVALS], [[0, 7], [2, 8], [1, 7]], "bad-value", "strictly ascending"),
-    ([LAYERS, 4, INTERVALS], [[0, 7], [1, 7]], "bad-value", "one density"),
-    ([LAYERS, 4, INTERVALS], [[0, 7], [256, 8]], "bad-value", "starts at 256 of"),
-    ([LAYERS, 4, INTERVALS], [[0, 0]], "bad-header", ">= 1"),
-    ([LAYERS, 4, INTERVALS], [[0, 4096]], "bad-header", "<= 4095"),
-    ([LAYERS, 4, INTERVALS], [[0, 7], [512, 8]], "bad-header", "<= 511"),
-    ([LAYERS, 4, INTERVALS], [[0, 7, 1]], "bad-header", "length"),
-    ([LAYERS, 4, INTERVALS], [[i, 1 + i] for i in range(17)], "bad-header", "length"),
-    ([LAYERS, 4, INTERVALS], [[0, 7]], "bad-mask", "tile 0"),
+    ([LAYERS, 0, *KEPT], 0, "bad-header", ">= 1"),
+    ([LAYERS, 0, *KEPT], 2**63, "bad-header", "<="),
+    ([LAYERS, 0, *KEPT], 17, "bad-mask", "17 kept"),
+    ([LAYERS, 0, *MODE], "nibble", "bad-header", "nibble"),
+    ([LAYERS, 0, *MODE], "prior", "bad-value", "a plane at least"),
+    ([LAYERS, 0, *DENSITY], 3, "bad-value", "density 3 in mode raw"),
+    ([LAYERS, 1, *DENSITY], 3, "bad-value", "density 3 in mode const"),
+    ([LAYERS, 1, *DENSITY], 0, "bad-mask", "kept"),
+    ([LAYERS, 2, *DENSITY], 0, "bad-value", "density 0 in mode static"),
+    ([LAYERS, 2, *DENSITY], 4096, "bad-value", "density 4096 in mode static"),
+    ([LAYERS, 2, *DENSITY], 4097, "bad-header", "<= 4096"),
+    ([LAYERS, 4, *DENSITY], 1, "bad-value", "density 1 in mode prior"),
+    ([LAYERS, 4, *MODE], "raw", "bad-value", "planes, sign or intervals in mode raw"),
+    ([LAYERS, 0, *PLANES], 1, "bad-value", "planes, sign or intervals in mode raw"),
+    ([LAYERS, 1, *SIGN], True, "bad-value", "planes, sign or intervals in mode const"),
+    ([LAYERS, 2, *INTERVALS], [[0, 7]], "bad-value", "planes, sign or intervals in mode static"),
+    ([LAYERS, 4, *PLANES], 9, "bad-header", "<= 8"),
+    ([LAYERS, 4, *PLANES], -1, "bad-header", ">= 0"),
+    ([LAYERS, 4, *PLANES], 0, "bad-value", "a plane at least"),
+    ([LAYERS, 4, *PLANES], 1, "bad-value", "starts at .* of 2"),
+    ([LAYERS, 4, *SIGN], 1, "bad-header", "bool"),
+    ([LAYERS, 4, *SIGN], True, "bad-mask", "tile 0"),
+    ([LAYERS, 4, *INTERVALS], [], "bad-value", "start at 0"),
+    ([LAYERS, 4, *INTERVALS], [[1, 7]], "bad-value", "start at 0"),
+    ([LAYERS, 4, *INTERVALS], [[0, 7], [0, 8]], "bad-value", "strictly ascending"),
+    ([LAYERS, 4, *INTERVALS], [[0, 7], [2, 8], [1, 7]], "bad-value", "strictly ascending"),
+    ([LAYERS, 4, *INTERVALS], [[0, 7], [1, 7]], "bad-value", "one density"),
+    ([LAYERS, 4, *INTERVALS], [[0, 7], [256, 8]], "bad-value", "starts at 256 of"),
+    ([LAYERS, 4, *INTERVALS], [[0, 0]], "bad-header", ">= 1"),
+    ([LAYERS, 4, *INTERVALS], [[0, 4096]], "bad-header", "<= 4095"),
+    ([LAYERS, 4, *INTERVALS], [[0, 7], [512, 8]], "bad-header", "<= 511"),
+    ([LAYERS, 4, *INTERVALS], [[0, 7, 1]], "bad-header", "length"),
+    ([LAYERS, 4, *INTERVALS], [[i, 1 + i] for i in range(17)], "bad-header", "length"),
+    ([LAYERS, 4, *INTERVALS], [[0, 7]], "bad-mask", "tile 0"),
     ([LAYERS, 0, TILE_ROWS], 0, "bad-header", ">= 1"),
     ([LAYERS, 0, TILE_ROWS], 7, "bad-value", "7 rows a tile"),
-    ([LAYERS, 1, TILE_ROWS], 1, "bad-value", "one tile"),
-    ([LAYERS, 0, AFFINE], 1, "bad-header", "bool"),
+    ([LAYERS, 1, TILE_ROWS], 1, "bad-value", "tiles of all rows"),
+    ([LAYERS, 0, AFFINE], 1, "bad-header", "1"),
+    ([LAYERS, 0, PATCHES], 1, "unsupported", "patches"),
+    ([QUANTISATION], [8], "unsupported", "quantised"),
+    ([SOURCE, 3], "exact", "bad-header", "exact"),
+    ([SOURCE, 4], "normal", "unsupported", "normal"),
+    ([SOURCE, 5], "normal", "unsupported", "normal"),
     ([LAYERS, 1, 0], "conv", "bad-value", "one name"),
     ([LAYERS, 1, 1], 0, "bad-value", "one id"),
     ([LAYERS], [], "bad-header", "length"),
@@ -168,7 +174,7 @@ def test_a_small_file_cannot_ask_for_much_work():
     """
     header = msgspec.msgpack.decode(msgspec.msgpack.encode(HEADER))
     header[LAYERS][3][OUT] = 2**20
-    header[LAYERS][3][MODE], header[LAYERS][3][TILE_ROWS] = "const", 2**20
+    header[LAYERS][3][TILE_ROWS], header[LAYERS][3][TASKS] = 2**20, [[1, [["const", 0, 0, False, []]], []]]
     error = refused(msgspec.msgpack.encode(header))
     assert (error.code, error.segment) == ("limit", "header")
 
@@ -176,6 +182,6 @@ def test_a_small_file_cannot_ask_for_much_work():
 def test_a_magic_number_alone_and_another_version_are_refused():
     with pytest.raises(TicketError, match="fewer than the prefix"):
         loads(DATA[:20])
-    with pytest.raises(TicketError, match=r"version 1; this program reads version 0") as refusal:
-        loads(DATA[:8] + b"\1" + DATA[9:])
+    with pytest.raises(TicketError, match=r"version 2; this program reads version 1") as refusal:
+        loads(DATA[:8] + b"\2" + DATA[9:])
     assert refusal.value.code == "bad-version"

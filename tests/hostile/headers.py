@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import pieces as p
-from .pieces import Pieces, write
+from .pieces import Pieces, get, layer_of, place, write
 
 Risk = tuple[str, str, Callable[[Pieces], Any]]
 LAYER = p.LAYERS
@@ -26,11 +26,11 @@ INTEGERS: list[tuple[str, tuple[int, ...], int, int]] = [
     ("bits", (LAYER, 0, p.BITS), 0, 16),
     ("prune", (LAYER, 0, p.PRUNE), 0, 2**16),
     ("lock", (LAYER, 0, p.LOCK), 0, 2**16),
-    ("kept", (LAYER, 0, p.KEPT), 1, 2**32),
-    ("density", (LAYER, 2, p.DENSITY), 0, 4096),
-    ("planes", (LAYER, 3, p.PLANES), 0, 8),
-    ("interval-start", (LAYER, 3, p.INTERVALS, 1, 0), 0, 511),
-    ("interval-f", (LAYER, 3, p.INTERVALS, 1, 1), 1, 4095),
+    ("kept", (LAYER, 0, *p.KEPT), 1, 2**32),
+    ("density", (LAYER, 2, *p.DENSITY), 0, 4096),
+    ("planes", (LAYER, 3, *p.PLANES), 0, 8),
+    ("interval-start", (LAYER, 3, *p.INTERVALS, 1, 0), 0, 511),
+    ("interval-f", (LAYER, 3, *p.INTERVALS, 1, 1), 1, 4095),
     ("tile-rows", (LAYER, 2, p.TILE_ROWS), 1, 2**20),
     ("stride", (p.NODES, 0, 3), 1, 64),
     ("padding", (p.NODES, 0, 4), 0, 64),
@@ -45,23 +45,15 @@ TEXTS: list[tuple[str, tuple[int, ...]]] = [
     ("class", (p.INPUT, p.CLASSES, 0)),
     ("generator", (p.SOURCE, p.GENERATOR)),
     ("layer-name", (LAYER, 0, p.LAYER_NAME)),
-    ("mode", (LAYER, 0, p.MODE)),
+    ("mode", (LAYER, 0, *p.MODE)),
     ("operator", (p.NODES, 0, 0)),
     ("key", (p.PROVENANCE, 1, 0)),
     ("provenance-text", (p.PROVENANCE, 0, 1)),
 ]
 
 
-def place(header: list[Any], path: tuple[int, ...], value: Any) -> None:
-    for step in path[:-1]:
-        header = header[step]
-    header[path[-1]] = value
-
-
 def add(header: list[Any], path: tuple[int, ...], number: int) -> None:
-    for step in path[:-1]:
-        header = header[step]
-    header[path[-1]] += number
+    place(header, path, get(header, path) + number)
 
 
 def put(name: str, code: str, path: tuple[int, ...], value: Any) -> Risk:
@@ -86,9 +78,9 @@ def bounds() -> list[Risk]:
     generators = {"empty": "", "unknown": "mt19937", "capital": "PHILOX4x32", "with-nul": "philox4x32\0"}
     for name, generator in generators.items():
         risks.append(put(f"generator-{name}", "bad-header", (p.SOURCE, p.GENERATOR), generator))
-    risks.append(put("mode-unknown", "bad-header", (LAYER, 0, p.MODE), "ans"))
+    risks.append(put("mode-unknown", "bad-header", (LAYER, 0, *p.MODE), "ans"))
     risks.append(put("resize-unknown", "bad-header", (p.INPUT, p.RESIZE), "zoom"))
-    for value in (0, 1, "true", None):
+    for value in (1, 2, 64, -1, 32.0, True, "32", None):
         risks.append(put(f"affine-{value}", "bad-header", (LAYER, 0, p.AFFINE), value))
     return risks
 
@@ -117,7 +109,8 @@ def layer_rules() -> list[Risk]:
     def layer(number: int, **fields: Any) -> Callable[[Pieces], Any]:
         def change(pieces: Pieces) -> None:
             for name, value in fields.items():
-                pieces.header[LAYER][number][getattr(p, name)] = value
+                path = getattr(p, name)
+                place(pieces.header[LAYER][number], path if isinstance(path, tuple) else (path,), value)
 
         return change
 
@@ -131,8 +124,8 @@ def layer_rules() -> list[Risk]:
         ("pattern-of-another-seed", "bad-mask", lambda s: place(s.header, (p.SOURCE, p.SEED), 2)),
         ("pattern-of-another-id", "bad-mask", layer(0, ID=9)),
         ("pattern-of-other-thresholds", "bad-mask", layer(2, PRUNE=3)),
-        ("kept-less", "bad-mask", lambda s: add(s.header, (LAYER, 0, p.KEPT), -1)),
-        ("kept-more", "bad-mask", lambda s: add(s.header, (LAYER, 2, p.KEPT), 1)),
+        ("kept-less", "bad-mask", lambda s: add(s.header, (LAYER, 0, *p.KEPT), -1)),
+        ("kept-more", "bad-mask", lambda s: add(s.header, (LAYER, 2, *p.KEPT), 1)),
         ("kept-over-the-weights", "bad-mask", layer(1, KEPT=2**32)),
         ("const-kept-other", "bad-mask", layer(1, KEPT=35)),
         ("const-density-other", "bad-value", layer(1, DENSITY=128)),
@@ -152,9 +145,10 @@ def layer_rules() -> list[Risk]:
         ("layers-none", "bad-header", lambda s: place(s.header, (LAYER,), [])),
         ("layer-short", "bad-header", lambda s: s.header[LAYER][0].pop()),
         ("layer-long", "bad-header", lambda s: s.header[LAYER][0].append(0)),
-        ("layer-more", "bad-graph", lambda s: s.header[LAYER].append(["more", *more_layer()])),
+        ("layer-more", "bad-graph", lambda s: s.header[LAYER].append(more_layer())),
         ("layers-4097", "bad-header", lambda s: place(s.header, (LAYER,), many_layers(4097))),
         *prior_rules(layer),
+        *reserved(layer),
         # reading would cost more than the file
         ("bomb-of-positions", "limit", layer(1, OUT=2**20, INPUTS=2**10, TILE_ROWS=2**20)),
         ("bomb-of-2^32-positions", "limit", layer(1, OUT=2**20, INPUTS=2**12, TILE_ROWS=2**20)),
@@ -163,7 +157,7 @@ def layer_rules() -> list[Risk]:
         ("bomb-of-a-tile", "limit", layer(2, OUT=2**13 + 1, INPUTS=128, TILE_ROWS=2**13 + 1)),
         ("bomb-of-many-layers", "limit", lambda s: place(s.header, (LAYER,), many_layers(4096, 2**13))),
         ("bomb-of-index", "truncated", layer(5, OUT=2**12, TILE_ROWS=1)),
-        ("bomb-of-affine", "truncated", layer(5, AFFINE=True)),
+        ("bomb-of-affine", "truncated", layer(5, AFFINE=32)),
     ]
 
 
@@ -203,13 +197,40 @@ def prior_rules(layer: Callable[..., Callable[[Pieces], Any]]) -> list[Risk]:
     ]
 
 
+def reserved(layer: Callable[..., Callable[[Pieces], Any]]) -> list[Risk]:
+    """Slots that this version has no use for."""
+    quantised: dict[str, Any] = {"int8": ["int8"], "number": [1], "arrays": [[[]]], "nothing": [None]}
+    return [
+        *(put(f"quantised-{name}", "unsupported", (p.QUANTISATION,), v) for name, v in quantised.items()),
+        *(put(f"quantisation-{v}", "bad-header", (p.QUANTISATION,), v) for v in (0, "", False, None)),
+        *(
+            put(f"value-law-{law}", "unsupported", (p.SOURCE, p.VALUE), law)
+            for law in ("normal", "", "Constant")
+        ),
+        *(
+            put(f"score-law-{law}", "unsupported", (p.SOURCE, p.SCORE), law)
+            for law in ("normal", "", "uniform ")
+        ),
+        *(
+            put(f"freeze-law-{law}", "bad-header", (p.SOURCE, p.FREEZE), law)
+            for law in ("exact", "", 0, None)
+        ),
+        put("value-law-no-text", "bad-header", (p.SOURCE, p.VALUE), 1),
+        put("score-law-no-text", "bad-header", (p.SOURCE, p.SCORE), ["uniform"]),
+        ("patches-1", "unsupported", layer(0, PATCHES=1)),
+        ("patches-2^32", "unsupported", layer(1, PATCHES=2**32)),
+        ("patches-2^63", "bad-header", layer(1, PATCHES=2**63)),
+        ("patches-array", "bad-header", layer(1, PATCHES=[])),
+    ]
+
+
 def more_layer() -> list[Any]:
-    return [9, 6, 6, 1, 1, 1, 0, 0, 0, 36, "const", 4096, 0, False, [], 6, False]
+    return layer_of("more", 9, 6, 6, 1, 1, 1, 0, 0, 0, 36, "const", 4096, 0, False, [], 6, 0)
 
 
 def many_layers(count: int, out: int = 1) -> list[Any]:
     return [
-        [f"{i}", i, out, 1, 1, 1, 1, 0, 0, 0, out, "const", 4096, 0, False, [], out, False]
+        layer_of(f"{i}", i, out, 1, 1, 1, 1, 0, 0, 0, out, "const", 4096, 0, False, [], out, 0)
         for i in range(count)
     ]
 
@@ -277,7 +298,7 @@ def pooled_image(pieces: Pieces) -> None:
     """The image alone is over the bound; what is made of it is small."""
     pieces.header[p.INPUT] = [2**16, 2**14, 2**14, [], [], "exact", []]
     pieces.header[LAYER] = [
-        ["head", 0, 1, 2**16, 1, 1, 1, 0, 0, 0, 2**16, "const", 4096, 0, False, [], 1, False]
+        layer_of("head", 0, 1, 2**16, 1, 1, 1, 0, 0, 0, 2**16, "const", 4096, 0, False, [], 1, 0)
     ]
     pieces.header[p.NODES] = [["global_avg_pool2d", 0], ["linear", 1, 0]]
     pieces.tiles, pieces.affines = [[]], [b""]
@@ -285,7 +306,7 @@ def pooled_image(pieces: Pieces) -> None:
 
 def wide_conv(pieces: Pieces) -> None:
     pieces.header[p.INPUT] = [1, 2**14, 2**14, [], [], "exact", []]
-    pieces.header[LAYER] = [["c", 0, 2, 1, 1, 1, 1, 0, 0, 0, 2, "const", 4096, 0, False, [], 2, False]]
+    pieces.header[LAYER] = [layer_of("c", 0, 2, 1, 1, 1, 1, 0, 0, 0, 2, "const", 4096, 0, False, [], 2, 0)]
     pieces.header[p.NODES] = [["conv2d", 0, 0, 1, 0], ["global_avg_pool2d", 1]]
     pieces.tiles, pieces.affines = [[]], [b""]
 
@@ -329,7 +350,7 @@ def spellings() -> list[Risk]:
         encoded("float-as-float32", instead(mean[:10], b"\x94\xca\x3f\x00\x00\x00")),
         encoded("array-as-array16", instead(mean[:1], b"\xdc\x00\x04")),
         encoded("array-as-array32", instead(mean[:1], b"\xdd\x00\x00\x00\x04")),
-        encoded("array-as-map", lambda data: b"\x86" + data[1:]),
+        encoded("array-as-map", lambda data: b"\x87" + data[1:]),
         encoded("header-as-map", b"\x81\xa4name\xa1x"),
         encoded("nil", b"\xc0"),
         encoded("never-used", b"\xc1"),
@@ -347,7 +368,7 @@ def spellings() -> list[Risk]:
         encoded("maps-in-maps", b"\x81\x00" * 2**19),
         encoded("zeros", bytes(2**20)),
         encoded("ones", b"\xff" * 2**20),
-        encoded("long-arrays-in-an-array", b"\x96" + b"\xdd\x00\x10\x00\x00" * 1000),
+        encoded("long-arrays-in-an-array", b"\x97" + b"\xdd\x00\x10\x00\x00" * 1000),
     ]
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..independent.random_bits import FREEZE, Source
 from . import pieces as p
-from .pieces import Pieces
+from .pieces import Pieces, layer_of
+from .sound import LAWS
 
 COLUMNS = 2**13
 
@@ -14,11 +15,11 @@ COLUMNS = 2**13
 def one_layer(out: int, const: int, text: int = 0) -> Pieces:
     """One const layer of `out` rows of 2^13 columns; class names of `text` bytes in all."""
     kept = out * COLUMNS
-    layer = ["f", 0, out, COLUMNS, 1, 1, 1, 0, 0, 0, kept, "const", const, 0, False, [], out, False]
+    layer = layer_of("f", 0, out, COLUMNS, 1, 1, 1, 0, 0, 0, kept, "const", const, 0, False, [], out, 0)
     nodes = [["flatten", 0], ["linear", 1, 0]]
     classes = ["x" * min(256, text - at) for at in range(0, text, 256)]
     image: list[Any] = [COLUMNS, 1, 1, [], [], "exact", classes]
-    return Pieces(["f", image, ["philox4x32", 10, 0], [layer], nodes, []], [[]], [b""])
+    return Pieces(["f", image, ["philox4x32", 10, 0, *LAWS], [layer], nodes, [], []], [[]], [b""])
 
 
 def most_rows(file_bytes: int) -> int:
@@ -36,7 +37,7 @@ def costly_files() -> dict[str, bytes]:
     pieces = one_layer(100, 0)
     layer = pieces.header[p.LAYERS][0]
     layer[p.BITS], layer[p.PRUNE], layer[p.LOCK] = 16, 2**15 - 1, 2**15 + 1
-    layer[p.KEPT] = sum(_locked(row, layer[p.BITS]) for row in range(100))
+    p.place(layer, p.KEPT, sum(_locked(row, layer[p.BITS]) for row in range(100)))
     files["most-planes"] = pieces.build()
     pieces = one_layer(1, 4096)
     pieces.header[p.INPUT][p.CLASSES] = [f"{i:013}" for i in range(2**16)]

@@ -67,7 +67,7 @@ def prefixes() -> Iterator[Hostile]:
         sealed = BASE.copy()
         sealed.file_bytes = len(data) + len(behind)
         yield Hostile(f"trailing-{name}-in-the-length", sealed.build() + behind, "trailing")
-    for version in (1, 2, 255, 2**31, 2**32 - 1):
+    for version in (0, 2, 255, 2**31, 2**32 - 1):
         yield with_fields(f"version-{version}", "bad-version", version=version)
     for size in (0, 2**20 + 1, 2**31, 2**32 - 1):
         yield with_fields(f"header-bytes-{size}", "limit", header_bytes=size)
@@ -185,7 +185,7 @@ def with_payload(name: str, layer: int, number: int, payload: bytes) -> Hostile:
 
 def coded_payloads(layer: int) -> Iterator[Hostile]:
     """Coded tiles whose checksums are right and whose content no encoder gives."""
-    mode = BASE.header[p.LAYERS][layer][p.MODE]
+    mode = p.get(BASE.header[p.LAYERS][layer], p.MODE)
     coded = BASE.tiles[layer][1].payload
     changes = {}
     for lane in (0, 7, 31):
@@ -224,7 +224,7 @@ def raw_payloads() -> Iterator[Hostile]:
     yield with_payload("raw-word-more", 0, 0, raw + bytes(4))
     for layer in (2, 3):
         last = BASE.tiles[layer][4].payload
-        mode = BASE.header[p.LAYERS][layer][p.MODE]
+        mode = p.get(BASE.header[p.LAYERS][layer], p.MODE)
         yield with_payload(f"raw-bits-all-set-in-{mode}", layer, 4, b"\xff" * len(last))
 
 

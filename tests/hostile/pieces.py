@@ -11,11 +11,33 @@ from ..independent import messagepack
 from ..independent.decoder import MAGIC, RAW, crc32c
 
 # Places in the header's arrays (docs/format.md, section 4): the one table to change with the format.
-NAME, INPUT, SOURCE, LAYERS, NODES, PROVENANCE = range(6)
+NAME, INPUT, SOURCE, LAYERS, NODES, QUANTISATION, PROVENANCE = range(7)
 CHANNELS, HEIGHT, WIDTH, MEAN, STD, RESIZE, CLASSES = range(7)
-GENERATOR, ROUNDS, SEED = range(3)
+GENERATOR, ROUNDS, SEED, FREEZE, VALUE, SCORE = range(6)
 LAYER_NAME, ID, OUT, INPUTS, ROWS, COLUMNS, GROUPS = range(7)
-BITS, PRUNE, LOCK, KEPT, MODE, DENSITY, PLANES, SIGN, INTERVALS, TILE_ROWS, AFFINE = range(7, 18)
+BITS, PRUNE, LOCK, TILE_ROWS, PATCHES, AFFINE, TASKS = range(7, 14)
+TASK = (TASKS, 0)
+KEPT, COATS, FLIPS = ((*TASK, i) for i in range(3))
+MASK = (*COATS, 0)
+MODE, DENSITY, PLANES, SIGN, INTERVALS = ((*MASK, i) for i in range(5))
+
+
+def layer_of(*values: Any) -> list[Any]:
+    """A layer of one task and one coat from name, id, out, inputs, rows, columns, groups, B, p, l, then kept,
+    mode, density, planes, sign, intervals, tile rows and the affine's bits.
+    """
+    kept, *stream, tile_rows, affine = values[10:]
+    return [*values[:10], tile_rows, 0, affine, [[kept, [stream], []]]]
+
+
+def get(values: list[Any], path: tuple[int, ...]) -> Any:
+    for step in path:
+        values = values[step]
+    return values
+
+
+def place(values: list[Any], path: tuple[int, ...], value: Any) -> None:
+    get(values, path[:-1])[path[-1]] = value
 
 
 @dataclass
@@ -38,7 +60,7 @@ class Pieces:
     affines: list[bytes]
     encoded: bytes | None = None
     magic: bytes = MAGIC
-    version: int = 0
+    version: int = 1
     header_bytes: int | None = None
     file_bytes: int | None = None
     reserved: int = 0
@@ -108,7 +130,7 @@ def take_apart(data: bytes) -> Pieces:
     at = -(-(32 + header_bytes) // 8) * 8
     tiles: list[list[Tile]] = []
     for layer in header[LAYERS]:
-        count = 0 if layer[MODE] == "const" else -(-layer[OUT] // layer[TILE_ROWS])
+        count = 0 if get(layer, MODE) == "const" else -(-layer[OUT] // layer[TILE_ROWS])
         entries = struct.iter_unpack("<III", data[at : at + 12 * count])
         tiles.append([Tile(free, words, b"") for free, words, _ in entries])
         at += 12 * count

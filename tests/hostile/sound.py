@@ -6,9 +6,11 @@ import random
 import struct
 from typing import Any
 
-from ..independent.decoder import LAYER, RAW, columns_of, frequencies, pattern_of_row, row_positions
+from ..independent.decoder import LAYER, RAW, STREAM, columns_of, frequencies, pattern_of_row, row_positions
 from ..independent.random_bits import Source
-from .pieces import KEPT, LAYERS, SOURCE, Pieces, Tile
+from .pieces import AFFINE, KEPT, LAYERS, MASK, SOURCE, Pieces, Tile, get, layer_of, place
+
+LAWS = ["bernoulli", "constant", "uniform"]
 
 
 def coded_tile(bits: list[int], a: int, frequencies: list[int]) -> bytes:
@@ -30,10 +32,10 @@ def raw_tile(bits: list[int], a: int) -> bytes:
     return word.to_bytes(4 * ((b - 1) // 32 - a // 32 + 1) if bits else 0, "little")
 
 
-def make_tile(layer: dict[str, Any], bits: list[int], a: int, raw: bool, f: list[int]) -> Tile:
-    if layer["mode"] == "raw" or raw:
+def make_tile(mode: str, bits: list[int], a: int, raw: bool, f: list[int]) -> Tile:
+    if mode == "raw" or raw:
         payload = raw_tile(bits, a)
-        return Tile(len(bits), len(payload) // 2 | (RAW if layer["mode"] != "raw" else 0), payload)
+        return Tile(len(bits), len(payload) // 2 | (RAW if mode != "raw" else 0), payload)
     payload = coded_tile(bits, a, f) if bits else b""
     return Tile(len(bits), len(payload) // 2, payload)
 
@@ -43,35 +45,32 @@ def fill(header: list[Any], seed: int, raw_tiles: int = 0) -> Pieces:
     right. Of each coded layer of several tiles the last
     `raw_tiles` are raw.
     """
-    numbers, source = random.Random(seed), Source(*header[SOURCE])
+    numbers, source = random.Random(seed), Source(*header[SOURCE][:3])
     tiles: list[list[Tile]] = []
     affines: list[bytes] = []
     for values in header[LAYERS]:
         layer = dict(zip(LAYER, values, strict=True))
+        stream = dict(zip(STREAM, get(values, MASK), strict=True))
+        mode, rows = stream["mode"], layer["tile_rows"]
         positions, columns = row_positions(layer), columns_of(layer)
         pattern = [pattern_of_row(source, layer, row * positions, columns) for row in range(layer["out"])]
-        kept, first, rows, layer_tiles = (
-            sum(locked.bit_count() for _, locked in pattern),
-            0,
-            layer["tile_rows"],
-            [],
-        )
+        kept, first = sum(locked.bit_count() for _, locked in pattern), 0
+        layer_tiles: list[Tile] = []
         for row in range(0, layer["out"], rows):
             last = first + sum(free.bit_count() for free, _ in pattern[row : row + rows])
-            if layer["mode"] in ("static", "prior"):
-                f = frequencies(source, layer, first, last)
+            if mode in ("static", "prior"):
+                f = frequencies(source, layer, stream, first, last)
             else:
-                f = [layer["density"] if layer["mode"] == "const" else 2048] * (last - first)
+                f = [stream["density"] if mode == "const" else 2048] * (last - first)
             bits = [int(numbers.randrange(4096) < share) for share in f]
             kept += sum(bits)
-            if layer["mode"] != "const":
-                layer_tiles.append(
-                    make_tile(layer, bits, first, 0 < row >= layer["out"] - rows * raw_tiles, f)
-                )
+            if mode != "const":
+                raw = 0 < row >= layer["out"] - rows * raw_tiles
+                layer_tiles.append(make_tile(mode, bits, first, raw, f))
             first = last
-        values[KEPT] = kept
+        place(values, KEPT, kept)
         tiles.append(layer_tiles)
-        numbers_of = [numbers.uniform(0.5, 2) for _ in range(2 * layer["out"] * layer["affine"])]
+        numbers_of = [numbers.uniform(0.5, 2) for _ in range(2 * layer["out"] if values[AFFINE] else 0)]
         affines.append(struct.pack(f"<{len(numbers_of)}f", *numbers_of))
     return Pieces(header, tiles, affines)
 
@@ -83,12 +82,12 @@ def base(generator: str = "philox4x32", rounds: int = 10) -> Pieces:
     """
     some = [[0, 3000], [3, 200], [9, 700], [15, 3900]]
     layers = [
-        ["conv", 0, 6, 2, 3, 2, 2, 2, 1, 1, 1, "raw", 0, 0, False, [], 6, True],
-        ["point", 1, 6, 6, 1, 1, 1, 0, 0, 0, 1, "const", 4096, 0, False, [], 6, False],
-        ["wide", 2, 118, 54, 1, 1, 1, 3, 1, 2, 1, "static", 320, 0, False, [], 25, True],
-        ["hidden", 3, 30, 118, 1, 1, 1, 3, 2, 1, 1, "prior", 0, 3, True, some, 7, False],
-        ["signs", 4, 20, 30, 1, 1, 1, 0, 0, 0, 1, "prior", 0, 0, True, [[0, 4000], [1, 90]], 20, False],
-        ["head", 5, 3, 20, 1, 1, 1, 8, 63, 65, 1, "raw", 0, 0, False, [], 2, False],
+        layer_of("conv", 0, 6, 2, 3, 2, 2, 2, 1, 1, 1, "raw", 0, 0, False, [], 6, 32),
+        layer_of("point", 1, 6, 6, 1, 1, 1, 0, 0, 0, 1, "const", 4096, 0, False, [], 6, 0),
+        layer_of("wide", 2, 118, 54, 1, 1, 1, 3, 1, 2, 1, "static", 320, 0, False, [], 25, 32),
+        layer_of("hidden", 3, 30, 118, 1, 1, 1, 3, 2, 1, 1, "prior", 0, 3, True, some, 7, 0),
+        layer_of("signs", 4, 20, 30, 1, 1, 1, 0, 0, 0, 1, "prior", 0, 0, True, [[0, 4000], [1, 90]], 20, 0),
+        layer_of("head", 5, 3, 20, 1, 1, 1, 8, 63, 65, 1, "raw", 0, 0, False, [], 2, 0),
     ]
     nodes = [
         ["conv2d", 0, 0, 1, 1],
@@ -107,9 +106,10 @@ def base(generator: str = "philox4x32", rounds: int = 10) -> Pieces:
     header = [
         "base",
         image,
-        [generator, rounds, 1],
+        [generator, rounds, 1, *LAWS],
         layers,
         nodes,
+        [],
         [["made by", "a test"], ["of", "readers"]],
     ]
     return fill(header, 1, raw_tiles=1)
@@ -120,6 +120,8 @@ def prior(planes: int, sign: bool, starts: int, source: list[Any]) -> Pieces:
     cells = 2 ** (planes + sign)
     # from the least to the largest f and towards the middle, all different
     intervals = [[i * cells // starts, 1 + 90 * i if i % 2 else 4095 - 90 * i] for i in range(starts)]
-    layer = ["f", 7, 9, 300, 1, 1, 1, 2, 1, 0, 1, "prior", 0, planes, sign, intervals, 5, False]
+    layer = layer_of("f", 7, 9, 300, 1, 1, 1, 2, 1, 0, 1, "prior", 0, planes, sign, intervals, 5, 0)
     image = [300, 1, 1, [], [], "exact", []]
-    return fill(["prior", image, source, [layer], [["flatten", 0], ["linear", 1, 0]], []], planes)
+    return fill(
+        ["prior", image, [*source, *LAWS], [layer], [["flatten", 0], ["linear", 1, 0]], [], []], planes
+    )

@@ -19,24 +19,23 @@ from .refused import Refused, need
 MAGIC = b"\x89SLT\r\n\x1a\n"
 
 # Where each field lies in its array: the one place to change with the format.
-HEADER = ("name", "input", "source", "layers", "nodes", "provenance")
+HEADER = ("name", "input", "source", "layers", "nodes", "quantisation", "provenance")
 INPUT = ("channels", "height", "width", "mean", "std", "resize", "classes")
-SOURCE = ("generator", "rounds", "seed")
+SOURCE = ("generator", "rounds", "seed", "freeze", "value", "score")
 LAYER = (
     *("name", "id", "out", "inputs", "rows", "columns", "groups"),
-    *("bits", "prune", "lock", "kept"),
-    *("mode", "density", "planes", "sign", "intervals", "tile_rows", "affine"),
+    *("bits", "prune", "lock", "tile_rows", "patches", "affine", "tasks"),
 )
+TASK = ("kept", "coats", "flips")
+STREAM = ("mode", "density", "planes", "sign", "intervals")
 LAYER_RANGES = {
     "id": (0, 2**32 - 1),
     **dict.fromkeys(("out", "inputs", "groups"), (1, 2**20)),
     **dict.fromkeys(("rows", "columns"), (1, 64)),
     "bits": (0, 16),
     **dict.fromkeys(("prune", "lock"), (0, 2**16)),
-    "kept": (1, 2**32),
-    "density": (0, 4096),
-    "planes": (0, 8),
     "tile_rows": (1, 2**20),
+    "patches": (0, 0),
 }
 RAW = 1 << 31
 
@@ -107,14 +106,14 @@ def decode(data: bytes) -> File:
     segments = [_segment(parts, layer, tiles) for layer, tiles in zip(layers, index, strict=True)]
     affines = [_affine(parts, layer) for layer in layers]
     need(parts.at == len(data), "bytes behind the last part")
-    source = Source(*header["source"].values())
+    source = Source(*list(header["source"].values())[:3])
     return File(header, [_layer(source, *of) for of in zip(layers, index, segments, affines, strict=True)])
 
 
 def _header(parts: _Parts) -> dict[str, Any]:
     prefix = parts.take(32, "prefix")
     magic, version, header_bytes, file_bytes, zero, crc = struct.unpack("<8sIIQII", prefix)
-    need(magic == MAGIC and version == 0, "magic or version")
+    need(magic == MAGIC and version == 1, "magic or version")
     need(1 <= header_bytes <= 2**20 and file_bytes == len(parts.data) and zero == 0, "prefix")
     encoded = parts.take(header_bytes, "header")
     parts.zeros(8, "header")
@@ -127,7 +126,8 @@ def _header(parts: _Parts) -> dict[str, Any]:
     header["input"] = _named(header["input"], INPUT)
     header["source"] = _named(header["source"], SOURCE)
     need(isinstance(header["layers"], list) and 1 <= len(header["layers"]) <= 4096, "layers")
-    header["layers"] = [_named(layer, LAYER) for layer in header["layers"]]
+    header["layers"] = [_named_layer(layer) for layer in header["layers"]]
+    need(header["quantisation"] == [], "a quantised ticket")
     _check_text(header["name"])
     _check_input(header["input"])
     _check_source(header["source"])
@@ -152,6 +152,17 @@ def _header(parts: _Parts) -> dict[str, Any]:
 def _named(values: Any, names: tuple[str, ...]) -> dict[str, Any]:
     need(isinstance(values, list) and len(values) == len(names), f"not an array of {len(names)}")
     return dict(zip(names, values, strict=True))
+
+
+def _named_layer(values: Any) -> dict[str, Any]:
+    layer = _named(values, LAYER)
+    need(isinstance(layer["tasks"], list) and len(layer["tasks"]) == 1, "tasks")
+    layer["tasks"] = [_named(task, TASK) for task in layer["tasks"]]
+    for task in layer["tasks"]:
+        need(isinstance(task["coats"], list) and len(task["coats"]) == 1, "coats")
+        need(task["flips"] == [], "flips")
+        task["coats"] = [_named(stream, STREAM) for stream in task["coats"]]
+    return layer
 
 
 def _check_text(value: Any) -> None:
@@ -181,33 +192,43 @@ def _check_source(source: dict[str, Any]) -> None:
     need(isinstance(source["generator"], str) and source["generator"] in ROUNDS, "generator")
     need(type(source["rounds"]) is int and source["rounds"] in ROUNDS[source["generator"]], "rounds")
     check_integer(source["seed"], 0, 2**64 - 1, "seed")
+    laws = [source[what] for what in ("freeze", "value", "score")]
+    need(laws == ["bernoulli", "constant", "uniform"], "laws")
 
 
 def _check_layer(layer: dict[str, Any]) -> None:
     _check_text(layer["name"])
     for field, (low, high) in LAYER_RANGES.items():
         check_integer(layer[field], low, high, field)
-    need(type(layer["affine"]) is bool, "affine")
+    need(type(layer["affine"]) is int and layer["affine"] in (0, 32), "affine")
     positions = row_positions(layer)
     need(layer["out"] % layer["groups"] == 0, "rows do not divide into groups")
     need(columns_of(layer) <= 2**24 and layer["out"] * positions <= 2**32, "a matrix over the bounds")
     bits, prune, lock = layer["bits"], layer["prune"], layer["lock"]
     need(prune + lock <= 2**bits and (bits == 0 or (prune | lock) & 1), "thresholds")
-    densities = {"const": (0, 4096), "raw": (0,), "static": range(1, 4096), "prior": (0,)}
-    _check_text(layer["mode"])
-    need(layer["mode"] in densities and layer["density"] in densities[layer["mode"]], "mode and density")
-    _check_intervals(layer)
-    if layer["mode"] == "const":
-        need(layer["tile_rows"] == layer["out"], "tile rows of const")
-    else:
-        need(layer["tile_rows"] <= layer["out"], "tile rows")
+    need(layer["tile_rows"] <= layer["out"], "tile rows")
+    tiled = False
+    for task in layer["tasks"]:
+        check_integer(task["kept"], 1, 2**32, "kept")
+        for stream in task["coats"]:
+            _check_stream(stream)
+            tiled |= stream["mode"] != "const"
+    if tiled:
         need(layer["tile_rows"] == 1 or layer["tile_rows"] * positions <= 2**20, "a tile over the bound")
+    else:
+        need(layer["tile_rows"] == layer["out"], "tile rows of a layer without tiles")
 
 
-def _check_intervals(layer: dict[str, Any]) -> None:
-    planes, sign, intervals = layer["planes"], layer["sign"], layer["intervals"]
+def _check_stream(stream: dict[str, Any]) -> None:
+    mode, density = stream["mode"], stream["density"]
+    _check_text(mode)
+    check_integer(density, 0, 4096, "density")
+    check_integer(stream["planes"], 0, 8, "planes")
+    densities = {"const": (0, 4096), "raw": (0,), "static": range(1, 4096), "prior": (0,)}
+    need(mode in densities and density in densities[mode], "mode and density")
+    planes, sign, intervals = stream["planes"], stream["sign"], stream["intervals"]
     need(type(sign) is bool and isinstance(intervals, list), "sign and intervals")
-    if layer["mode"] != "prior":
+    if mode != "prior":
         need(planes == 0 and not sign and not intervals, "planes, sign or intervals without a prior")
         return
     need(planes + sign >= 1 and 1 <= len(intervals) <= 16, "planes and intervals")
@@ -229,7 +250,11 @@ def row_positions(layer: dict[str, Any]) -> int:
 
 def _index(parts: _Parts, layers: list[dict[str, Any]]) -> list[list[tuple[int, int, int]]]:
     """Per layer and tile: free, words, CRC."""
-    counts = [0 if la["mode"] == "const" else -(-la["out"] // la["tile_rows"]) for la in layers]
+    streams = [la["tasks"][0]["coats"][0] for la in layers]
+    counts = [
+        0 if stream["mode"] == "const" else -(-la["out"] // la["tile_rows"])
+        for la, stream in zip(layers, streams, strict=True)
+    ]
     entries = list(struct.iter_unpack("<III", parts.checked(12 * sum(counts), "index")))
     parts.zeros(8, "index")
     ends = [sum(counts[: i + 1]) for i in range(len(counts))]
@@ -267,21 +292,23 @@ def _layer(
     positions, columns = row_positions(layer), columns_of(layer)
     pattern = [pattern_of_row(source, layer, row * positions, columns) for row in range(layer["out"])]
     free, locked = [row[0] for row in pattern], [row[1] for row in pattern]
+    (task,) = layer["tasks"]
+    (stream,) = task["coats"]
     total = sum(map(int.bit_count, free))
-    if layer["mode"] == "const":
-        need(total > 0 or layer["density"] == 0, "the density of a layer without free weights")
-        mask = (1 << total) - 1 if layer["density"] else 0
+    if stream["mode"] == "const":
+        need(total > 0 or stream["density"] == 0, "the density of a layer without free weights")
+        mask = (1 << total) - 1 if stream["density"] else 0
     else:
-        mask = _mask(source, layer, tiles, payloads, [row.bit_count() for row in free])
+        mask = _mask(source, layer, stream, tiles, payloads, [row.bit_count() for row in free])
     kept, ordinal = [], 0
     for free_row, locked_row in zip(free, locked, strict=True):
         kept.append(locked_row | _deposit(free_row, mask >> ordinal))
         ordinal += free_row.bit_count()
-    need(sum(map(int.bit_count, kept)) == layer["kept"], "the count of kept weights")
+    need(sum(map(int.bit_count, kept)) == task["kept"], "the count of kept weights")
     negative = [
         bits & source.run(SIGN, layer["id"], 0, row * positions, columns) for row, bits in enumerate(kept)
     ]
-    density = layer["kept"] / (layer["out"] * columns)
+    density = task["kept"] / (layer["out"] * columns)
     constant = struct.unpack("<f", struct.pack("<f", math.sqrt(2 / columns) / math.sqrt(density)))[0]
     return Layer(layer, free, locked, mask, kept, negative, constant, affine)
 
@@ -324,6 +351,7 @@ def _deposit(where: int, bits: int) -> int:
 def _mask(
     source: Source,
     layer: dict[str, Any],
+    stream: dict[str, Any],
     tiles: list[tuple[int, int, int]],
     payloads: list[bytes],
     free_of_rows: list[int],
@@ -331,27 +359,27 @@ def _mask(
     mask, a, rows = 0, 0, layer["tile_rows"]
     for i, ((free, words, _), payload) in enumerate(zip(tiles, payloads, strict=True)):
         need(free == sum(free_of_rows[i * rows : (i + 1) * rows]), "free weights of a tile")
-        need(layer["mode"] != "raw" or not words & RAW, "a raw flag in a raw layer")
+        need(stream["mode"] != "raw" or not words & RAW, "a raw flag in a raw layer")
         need(free > 0 or words == 0, "words of an empty tile")
         b = a + free
-        if layer["mode"] == "raw" or words & RAW:
+        if stream["mode"] == "raw" or words & RAW:
             mask |= _raw_tile(payload, a, b)
         else:
-            mask |= _coded_tile(payload, a, b, frequencies(source, layer, a, b)) << a
+            mask |= _coded_tile(payload, a, b, frequencies(source, layer, stream, a, b)) << a
         a = b
     return mask
 
 
-def frequencies(source: Source, layer: dict[str, Any], a: int, b: int) -> list[int]:
+def frequencies(source: Source, layer: dict[str, Any], stream: dict[str, Any], a: int, b: int) -> list[int]:
     """f of the free ordinals a ... b - 1, in 4096ths."""
-    if layer["mode"] == "static":
-        return [layer["density"]] * (b - a)
-    starts = dict(layer["intervals"])
+    if stream["mode"] == "static":
+        return [stream["density"]] * (b - a)
+    starts = dict(stream["intervals"])
     table: list[int] = []
-    for v in range(2 ** (layer["planes"] + layer["sign"])):
+    for v in range(2 ** (stream["planes"] + stream["sign"])):
         table.append(starts[v] if v in starts else table[-1])
     first = a // 128 * 128
-    numbers = [*range(layer["planes"]), *([16] if layer["sign"] else [])]
+    numbers = [*range(stream["planes"]), *([16] if stream["sign"] else [])]
     planes = [source.run(SCORE, layer["id"], plane, first, b - first) >> a - first for plane in numbers]
     of_ordinal = [0] * (b - a)
     for plane in planes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-DEPTH = 8  # no header nests deeper
+DEPTH = 9  # no header nests deeper
 
 
 class NotCanonical(ValueError):

@@ -104,7 +104,12 @@ def test_files_that_the_package_did_not_write(generator):
     name, _, rounds = generator.partition("-")
     data = sound.base(name, int(rounds)).build()
     file = check_agreement(loads(data))
-    assert {layer.fields["mode"] for layer in file.layers} == {"raw", "const", "static", "prior"}
+    assert {layer.fields["tasks"][0]["coats"][0]["mode"] for layer in file.layers} == {
+        "raw",
+        "const",
+        "static",
+        "prior",
+    }
     assert dumps(loads(data)) == data
 
 
