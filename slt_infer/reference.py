@@ -293,10 +293,11 @@ def read(data: bytes) -> dict:
         at = aligned(at, 8)
         masks.append(density if mode == "const" else bits)
     for layer in layers:
-        size = 8 * layer[2]
-        if layer[12]:
+        width = layer[12]
+        size = 8 * layer[2] if width == 32 else 16 + layer[2] * width // 4
+        if width:
             assert struct.unpack_from("<I", data, at + size)[0] == crc32c(data[at : at + size])
-            affines.append(np.frombuffer(data, "<f4", 2 * layer[2], at).reshape(2, layer[2]))
+            affines.append(decode_affine(data[at : at + size], layer[2], width))
             at = aligned(at + size + 4, 8)
         else:
             affines.append(None)

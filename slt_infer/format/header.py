@@ -186,8 +186,6 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
             positions += layer.out * layer.shape.row_positions
             if [(len(task.coats), len(task.flips)) for task in layer.tasks] != [(1, 0)]:
                 raise TicketError("unsupported", "tasks, coats, flips or a shared layer", "header")
-            if layer.affine in (8, 16):
-                raise TicketError("unsupported", f"an affine of {layer.affine} bits", "header")
         allowed = MAX_POSITIONS + MAX_POSITIONS_PER_BYTE * file_bytes
         if positions > allowed:
             message = f"{positions} weight positions; a file of {file_bytes} bytes may have {allowed}"

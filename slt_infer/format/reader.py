@@ -11,6 +11,7 @@ import numpy as np
 from slt_infer import _core
 from slt_infer.codec import decoded_layer, with_affine
 from slt_infer.errors import TicketError
+from slt_infer.format import affine
 from slt_infer.format import header as h
 from slt_infer.format.sizes import affine_bytes, align, tile_bytes
 from slt_infer.ticket import Layer, MaskCode, Ticket
@@ -160,13 +161,13 @@ def _affine(cursor: _Cursor, layer: h.LayerHeader) -> np.ndarray | None:
     segment, start = f"affine of layer {layer.name}", cursor.at
     data = cursor.checksummed(affine_bytes(layer.out, layer.affine) - 4, segment)
     cursor.pad(8, segment)
-    affine = np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(2, layer.out)
-    if not np.isfinite(affine).all():
-        raise TicketError("bad-value", "a scale or shift is not finite", segment, start)
-    return affine
+    try:
+        return affine.decoded(data, layer.out, layer.affine)
+    except TicketError as error:
+        raise TicketError(error.code, error.message, segment, start) from error
 
 
-def _layer(header: h.Header, layer: h.LayerHeader, code: MaskCode, affine: np.ndarray | None) -> Layer:
+def _layer(header: h.Header, layer: h.LayerHeader, code: MaskCode, values: np.ndarray | None) -> Layer:
     (task,) = layer.tasks
     decoded = decoded_layer(header.source, layer.shape, layer.id, layer.freeze, code, task.kept)
-    return with_affine(decoded, affine, layer.affine)
+    return with_affine(decoded, values, layer.affine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from slt_infer.format import affine
 from slt_infer.format import header as h
 from slt_infer.ticket import Ticket
 
@@ -19,7 +20,7 @@ def tile_bytes(words: int) -> int:
 
 def affine_bytes(out: int, bits: int) -> int:
     """Scales and shifts of `bits` each, and their CRC; none where bits is 0."""
-    return 8 * out + 4 if bits else 0
+    return affine.size(out, bits) + 4 if bits else 0
 
 
 @dataclass(frozen=True)

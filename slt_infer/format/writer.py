@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from slt_infer import _core
 from slt_infer.codec import with_affine
 from slt_infer.errors import TicketError
 from slt_infer.files import write_atomically
+from slt_infer.format import affine
 from slt_infer.format import header as h
 from slt_infer.format.reader import loads
 from slt_infer.format.sizes import align, parts, tile_bytes
@@ -40,7 +39,7 @@ def dumps(ticket: Ticket) -> bytes:
         _pad(out)
     for layer in ticket.layers:
         if layer.affine is not None:
-            segment = np.ascontiguousarray(layer.affine, dtype="<f4").tobytes()
+            segment = affine.encoded(layer.affine, layer.affine_bits)
             out += segment + _core.crc32c(segment).to_bytes(4, "little")
             _pad(out)
     data = bytes(out)

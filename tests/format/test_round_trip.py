@@ -4,13 +4,19 @@ alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from slt_infer import reference
+from slt_infer.codec import with_affine
 from slt_infer.errors import TicketError
 from slt_infer.format import dumps, load, loads, parts, save
+from slt_infer.format.affine import rounded
 from slt_infer.ticket import unpack_bits
+
+from ..independent import decoder
 
 
 def same(a, b) -> bool:
@@ -56,6 +62,26 @@ def test_the_reference_reads_the_same(ticket):
         assert affine is None or np.array_equal(affine, layer.affine)
     assert content["layers"][0][:2] == ["conv", 0]
     assert content["provenance"] == [["made by", "a test"]]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_narrow_affines_survive_the_file(ticket, bits):
+    layers = [
+        with_affine(layer, None if layer.affine is None else rounded(layer.affine, bits), bits)
+        for layer in ticket.layers
+    ]
+    narrow = replace(ticket, layers=tuple(layers))
+    data = dumps(narrow)
+    assert same(loads(data), narrow)
+    assert dumps(loads(data)) == data
+    assert parts(narrow).affine == 2 * 16 + 2 * (6 + 120) * bits // 8 + 2 * 4
+    for of in (reference.read(data)["affines"], [layer.affine for layer in decoder.decode(data).layers]):
+        for layer, affine in zip(layers, of, strict=True):
+            assert affine is None if layer.affine is None else np.array_equal(affine, layer.affine)
+    unrounded = replace(ticket, layers=tuple(replace(la, affine_bits=bits) for la in ticket.layers))
+    with pytest.raises(TicketError) as refusal:
+        dumps(unrounded)
+    assert refusal.value.code == "bad-affine"
 
 
 def test_parts_add_up(ticket):

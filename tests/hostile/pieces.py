@@ -123,6 +123,12 @@ class Pieces:
         return struct.pack("<III", tile.free, tile.words, crc)
 
 
+def affine_size(layer: list[Any]) -> int:
+    """Bytes of a layer's affine, its CRC apart."""
+    out, bits = layer[OUT], layer[AFFINE]
+    return out * bits // 4 + (16 if bits in (8, 16) else 0)
+
+
 def take_apart(data: bytes) -> Pieces:
     """The pieces of a sound file."""
     header_bytes = int.from_bytes(data[12:16], "little")
@@ -143,7 +149,7 @@ def take_apart(data: bytes) -> Pieces:
         at = -(-at // 8) * 8
     affines = []
     for layer in header[LAYERS]:
-        size = 8 * layer[OUT] if layer[AFFINE] else 0
+        size = affine_size(layer)
         affines.append(data[at : at + size])
         at = -(-(at + size + 4) // 8) * 8 if size else at
     return Pieces(header, tiles, affines)

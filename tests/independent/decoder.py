@@ -200,7 +200,7 @@ def _check_layer(layer: dict[str, Any]) -> None:
     _check_text(layer["name"])
     for field, (low, high) in LAYER_RANGES.items():
         check_integer(layer[field], low, high, field)
-    need(type(layer["affine"]) is int and layer["affine"] in (0, 32), "affine")
+    need(type(layer["affine"]) is int and layer["affine"] in (0, 8, 16, 32), "affine")
     positions = row_positions(layer)
     need(layer["out"] % layer["groups"] == 0, "rows do not divide into groups")
     need(columns_of(layer) <= 2**24 and layer["out"] * positions <= 2**32, "a matrix over the bounds")
@@ -275,11 +275,39 @@ def _segment(parts: _Parts, layer: dict[str, Any], tiles: list[tuple[int, int, i
 def _affine(parts: _Parts, layer: dict[str, Any]) -> tuple[list[float], list[float]] | None:
     if not layer["affine"]:
         return None
-    out = layer["out"]
-    values = list(struct.unpack(f"<{2 * out}f", parts.checked(8 * out, "affine")))
+    bits, out = layer["affine"], layer["out"]
+    half = 4 * out if bits == 32 else 8 + out * bits // 8
+    data = parts.checked(2 * half, "affine")
     parts.zeros(8, "affine")
-    need(all(map(math.isfinite, values)), "a scale or shift is not finite")
-    return values[:out], values[out:]
+    return _numbers(data[:half], bits), _numbers(data[half:], bits)
+
+
+def _numbers(data: bytes, bits: int) -> list[float]:
+    """The scales, or the shifts, of one layer."""
+    if bits == 32:
+        values = [value for (value,) in struct.iter_unpack("<f", data)]
+        need(all(map(math.isfinite, values)), "a scale or shift is not finite")
+        return values
+    low, step = struct.unpack_from("<ff", data)
+    codes = list(data[8:]) if bits == 8 else [code for (code,) in struct.iter_unpack("<H", data[8:])]
+    need(math.isfinite(low) and math.isfinite(step), "low or step is not finite")
+    values = [_float32(low + step * code) for code in codes]
+    first, last, top = min(values), max(values), 2**bits - 1
+    narrow = _float32((last - first) / top)
+    nearest = [min(round((value - first) / narrow), top) if narrow else 0 for value in values]
+    again = struct.pack("<ff", first + 0.0, narrow) + b"".join(
+        q.to_bytes(bits // 8, "little") for q in nearest
+    )
+    need(again == data, "not the form that these numbers have")
+    return values
+
+
+def _float32(value: float) -> float:
+    """The nearest float32."""
+    try:
+        return struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError as error:
+        raise Refused("a scale or shift over the float32") from error
 
 
 def _layer(
