@@ -120,7 +120,7 @@ def test_inspect_answers_what_scripts_rely_on(call, packed):
     assert all(layer.keys() >= LAYER for layer in answer["layers"])
     assert answer["density"] == pytest.approx(1 - answer["sparsity"])
     assert answer["source"] == {"generator": "philox4x32", "rounds": 10, "seed": 5}
-    assert answer["format"] == 0
+    assert answer["format"] == 1
     assert answer["preprocessing"] == {"mean": [], "std": [], "resize": "exact", "classes": []}
     assert answer["provenance"]["method"] == "synthetic"
 
@@ -135,7 +135,7 @@ def test_inspect_prints_a_page_for_a_person(call, packed):
 def test_numbers_are_never_cut(packed):
     """Not in a narrow terminal, whose names are shortened instead."""
     shown = io.StringIO()
-    answer = {"file": "net.slt", "format": 0, "preprocessing": msgspec.to_builtins(Preprocessing())}
+    answer = {"file": "net.slt", "format": 1, "preprocessing": msgspec.to_builtins(Preprocessing())}
     report = ticket_report(load(packed[0]))
     report["layers"] = [{**layer, "name": 9 * "long"} for layer in report["layers"]]
     Console(file=shown, width=70).print(inspect_show({**answer, **report}))
