@@ -106,27 +106,34 @@ slt::Plane scores_of(const std::string& generator, uint32_t rounds, uint64_t see
     return scores;
 }
 
-py::bytes encode(const Words32& mask, uint64_t first, uint64_t last, const slt::Plane& scores,
-                 const slt::Densities& densities, const std::string& isa) {
+void check_lanes(uint32_t lanes) {
+    if (lanes != 4 && lanes != 32) refuse("lanes must be 4 or 32, not " + std::to_string(lanes));
+}
+
+py::bytes encode(const Words32& mask, uint64_t first, uint64_t last, uint32_t lanes,
+                 const slt::Plane& scores, const slt::Densities& densities,
+                 const std::string& isa) {
+    check_lanes(lanes);
     const uint32_t* words = tile_words(mask, first, last);
     const slt::Ops& ops = slt::ops(isa);
     std::vector<uint8_t> payload;
     {
         py::gil_scoped_release release;
-        payload = slt::encode(words, first, last, scores, densities, ops);
+        payload = slt::encode(words, first, last, lanes, scores, densities, ops);
     }
     return py::bytes(reinterpret_cast<const char*>(payload.data()), payload.size());
 }
 
-py::bytes encode_static(const Words32& mask, uint64_t first, uint64_t last, uint32_t density) {
-    return encode(mask, first, last, {}, static_of(density), "");
+py::bytes encode_static(const Words32& mask, uint64_t first, uint64_t last, uint32_t lanes,
+                        uint32_t density) {
+    return encode(mask, first, last, lanes, {}, static_of(density), "");
 }
 
-py::bytes encode_prior(const Words32& mask, uint64_t first, uint64_t last,
+py::bytes encode_prior(const Words32& mask, uint64_t first, uint64_t last, uint32_t lanes,
                        const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id,
                        uint32_t planes, bool sign, const Intervals& intervals,
                        const std::string& isa) {
-    return encode(mask, first, last, scores_of(generator, rounds, seed, id),
+    return encode(mask, first, last, lanes, scores_of(generator, rounds, seed, id),
                   densities_of(planes, sign, intervals), isa);
 }
 
@@ -136,9 +143,10 @@ py::bytes encode_raw(const Words32& mask, uint64_t first, uint64_t last) {
 }
 
 py::array_t<uint32_t> decode(const py::buffer& payload, uint64_t first, uint64_t last,
-                             const slt::Plane& scores, const slt::Densities& densities,
-                             const std::string& isa) {
+                             uint32_t lanes, const slt::Plane& scores,
+                             const slt::Densities& densities, const std::string& isa) {
     check_tile(first, last);
+    check_lanes(lanes);
     const slt::Ops& ops = slt::ops(isa);
     const Bytes bytes(payload);
     if (bytes.size() % 2) refuse("the payload must be of 16-bit words");
@@ -153,22 +161,22 @@ py::array_t<uint32_t> decode(const py::buffer& payload, uint64_t first, uint64_t
     slt::TileJob job = {padded.data(), bytes.size() / 2, first, last, words, slt::TileFault::none};
     {
         py::gil_scoped_release release;
-        ops.decode(&job, 1, scores, densities);
+        slt::decode(&job, 1, lanes, scores, densities, ops);
     }
     if (job.fault != slt::TileFault::none) refuse(slt::text_of(job.fault));
     return out;
 }
 
 py::array_t<uint32_t> decode_static(const py::buffer& payload, uint64_t first, uint64_t last,
-                                    uint32_t density, const std::string& isa) {
-    return decode(payload, first, last, {}, static_of(density), isa);
+                                    uint32_t lanes, uint32_t density, const std::string& isa) {
+    return decode(payload, first, last, lanes, {}, static_of(density), isa);
 }
 
 py::array_t<uint32_t> decode_prior(const py::buffer& payload, uint64_t first, uint64_t last,
-                                   const std::string& generator, uint32_t rounds, uint64_t seed,
-                                   uint32_t id, uint32_t planes, bool sign,
+                                   uint32_t lanes, const std::string& generator, uint32_t rounds,
+                                   uint64_t seed, uint32_t id, uint32_t planes, bool sign,
                                    const Intervals& intervals, const std::string& isa) {
-    return decode(payload, first, last, scores_of(generator, rounds, seed, id),
+    return decode(payload, first, last, lanes, scores_of(generator, rounds, seed, id),
                   densities_of(planes, sign, intervals), isa);
 }
 
@@ -300,22 +308,24 @@ PYBIND11_MODULE(_core, module) {
     module.def("crc32c", &crc32c, arg("buffer"), arg("value") = 0,
                "CRC-32C of the bytes that gave `value`, then these.");
     bind_random(module);
+    module.def("lanes_of", &slt::lanes_of, arg("bits"),
+               "Lanes, 4 or 32, of the coded tiles of a stream of so many mask bits in all.");
     module.def("encode_static", &encode_static, arg("mask"), arg("first"), arg("last"),
-               arg("density"),
+               arg("lanes"), arg("density"),
                "Payload of a static tile of ordinals [first, last); mask is the layer's whole "
                "mask, uint32.");
     module.def("encode_raw", &encode_raw, arg("mask"), arg("first"), arg("last"),
                "Payload of a raw tile.");
     module.def("decode_static", &decode_static, arg("payload"), arg("first"), arg("last"),
-               arg("density"), arg("isa") = "",
+               arg("lanes"), arg("density"), arg("isa") = "",
                "uint32 words first div 32 to (last - 1) div 32; ValueError if malformed.");
-    module.def("encode_prior", &encode_prior, arg("mask"), arg("first"), arg("last"),
+    module.def("encode_prior", &encode_prior, arg("mask"), arg("first"), arg("last"), arg("lanes"),
                arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("planes"), arg("sign"),
                arg("intervals"), arg("isa") = "",
                "Payload of a prior tile; intervals are (start, f of 4096) pairs.");
     module.def("decode_prior", &decode_prior, arg("payload"), arg("first"), arg("last"),
-               arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("planes"), arg("sign"),
-               arg("intervals"), arg("isa") = "", "As decode_static.");
+               arg("lanes"), arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("planes"),
+               arg("sign"), arg("intervals"), arg("isa") = "", "As decode_static.");
     bind_layer(module);
     bind_runtime(module);
 }

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
 #include <stdexcept>
 
 namespace slt {
 namespace {
 
-constexpr uint64_t kEncoderBlocks = 64;
+constexpr uint64_t kBlocksAtOnce = 64;  // of frequencies
+constexpr uint32_t kFewLanes = lanes_of(0);
 
 // Bits of word i (of `words`) that belong to the tile.
 uint32_t tile_bits(uint64_t i, uint64_t words, uint64_t first, uint64_t last) {
@@ -16,6 +18,48 @@ uint32_t tile_bits(uint64_t i, uint64_t words, uint64_t first, uint64_t last) {
     if (i == 0) bits &= ~0u << first % 32;
     if (i == words - 1) bits &= ~0u >> (31 - (last - 1) % 32);
     return bits;
+}
+
+// A tile of kFewLanes lanes.
+TileFault decode_few(const TileJob& job, const Plane& scores, const Densities& densities,
+                     const Ops& ops) {
+    uint32_t states[kFewLanes];
+    if (job.words < 2 * kFewLanes) return TileFault::words_short;
+    std::memcpy(states, job.payload, sizeof states);  // little-endian: low word, then high word
+    for (uint32_t x : states) {
+        if (x < 0x10000u) return TileFault::start_state;
+    }
+    std::fill_n(job.out, mask_words_of(job.first, job.last), 0u);
+    const uint8_t *at = job.payload + sizeof states, *end = job.payload + 2 * job.words;
+    uint16_t frequencies[128 * kBlocksAtOnce];
+    std::fill_n(frequencies, std::size(frequencies), densities.f[0]);
+    for (uint64_t begin = job.first; begin < job.last;) {
+        const uint64_t block0 = begin / 128;
+        const uint64_t stop = std::min(job.last, 128 * (block0 + kBlocksAtOnce));
+        if (densities.count > 1)
+            ops.frequencies(scores, densities, static_cast<uint32_t>(block0),
+                            (stop - 1) / 128 - block0 + 1, frequencies);
+        for (uint64_t ordinal = begin; ordinal < stop; ++ordinal) {
+            // No branches but for the words' end: the mask's bits cannot be foreseen.
+            const uint32_t f = frequencies[ordinal - 128 * block0];
+            uint32_t x = states[ordinal % kFewLanes];
+            const uint32_t s = x % 4096, scaled = f * (x / 4096);
+            const uint32_t one = s < f;
+            x = one ? scaled + s : x - scaled - f;
+            job.out[ordinal / 32 - job.first / 32] |= one << ordinal % 32;
+            uint16_t word;
+            std::memcpy(&word, at, sizeof word);  // within the padding if there is none left
+            const uint32_t wants = x < 0x10000u;
+            states[ordinal % kFewLanes] = wants ? x << 16 | word : x;
+            at += 2 * wants;
+            if (at > end) return TileFault::words_short;
+        }
+        begin = stop;
+    }
+    for (uint32_t x : states) {
+        if (x != 0x10000u) return TileFault::final_state;
+    }
+    return at == end ? TileFault::none : TileFault::words_left;
 }
 
 }  // namespace
@@ -42,24 +86,24 @@ TileFault decode_raw(const uint8_t* payload, uint64_t first, uint64_t last, uint
     return clean ? TileFault::none : TileFault::pad_bits;
 }
 
-std::vector<uint8_t> encode(const uint32_t* mask, uint64_t first, uint64_t last,
+std::vector<uint8_t> encode(const uint32_t* mask, uint64_t first, uint64_t last, uint32_t lanes,
                             const Plane& scores, const Densities& densities, const Ops& ops) {
     if (first == last) return {};
     uint32_t states[32];
-    std::fill_n(states, 32, 0x10000u);
+    std::fill_n(states, lanes, 0x10000u);
     // Filled from its end: coding runs backward. One word a bit at most, and one that is written
     // but not kept.
-    std::vector<uint16_t> words(last - first + 65);
+    std::vector<uint16_t> words(last - first + 2 * lanes + 1);
     uint16_t* at = words.data() + words.size();
-    std::vector<uint16_t> frequencies(128 * kEncoderBlocks, densities.f[0]);
+    std::vector<uint16_t> frequencies(128 * kBlocksAtOnce, densities.f[0]);
     for (uint64_t end = last; end > first;) {
-        const uint64_t block0 = (end - 1) / 128 / kEncoderBlocks * kEncoderBlocks;
+        const uint64_t block0 = (end - 1) / 128 / kBlocksAtOnce * kBlocksAtOnce;
         const uint64_t begin = std::max(first, 128 * block0);
         if (densities.count > 1)
             ops.frequencies(scores, densities, static_cast<uint32_t>(block0),
                             (end - 1) / 128 - block0 + 1, frequencies.data());
         for (uint64_t ordinal = end; ordinal-- > begin;) {
-            uint32_t x = states[ordinal % 32];
+            uint32_t x = states[ordinal % lanes];
             // No branches: the mask's bits cannot be foreseen.
             const uint32_t f = frequencies[ordinal - 128 * block0];
             const uint32_t zero = ~(mask[ordinal / 32 - first / 32] >> ordinal % 32) & 1;
@@ -68,15 +112,25 @@ std::vector<uint8_t> encode(const uint32_t* mask, uint64_t first, uint64_t last,
             at[-1] = static_cast<uint16_t>(x);
             at -= full;
             x >>= 16 * full;
-            states[ordinal % 32] = 4096 * (x / g) + x % g + zero * f;
+            states[ordinal % lanes] = 4096 * (x / g) + x % g + zero * f;
         }
         end = begin;
     }
-    at -= 64;
+    at -= 2 * lanes;
     static_assert(std::endian::native == std::endian::little);
-    std::memcpy(at, states, sizeof states);
+    std::memcpy(at, states, lanes * sizeof states[0]);
     const auto* bytes = reinterpret_cast<const uint8_t*>(at);
     return {bytes, reinterpret_cast<const uint8_t*>(words.data() + words.size())};
+}
+
+void decode(TileJob* jobs, size_t count, uint32_t lanes, const Plane& scores,
+            const Densities& densities, const Ops& ops) {
+    if (lanes == 32) {
+        ops.decode(jobs, count, scores, densities);
+    } else {
+        for (size_t i = 0; i < count; ++i)
+            jobs[i].fault = decode_few(jobs[i], scores, densities, ops);
+    }
 }
 
 Densities static_density(uint32_t f) {

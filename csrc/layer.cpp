@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 
 #include "codec.h"
@@ -81,6 +82,7 @@ LayerCode::LayerCode(const LayerFields& fields, const std::vector<uint32_t>& fre
     if (free.size() != count || words.size() != count) {
         refuse("the index must have " + std::to_string(count) + " entries");
     }
+    lanes_ = lanes_of(std::accumulate(free.begin(), free.end(), uint64_t{0}));
     size_t offset = 0;
     uint64_t ordinal = 0;
     for (uint32_t i = 0; i < count; ++i) {
@@ -94,9 +96,10 @@ LayerCode::LayerCode(const LayerFields& fields, const std::vector<uint32_t>& fre
         if (tile.free > uint64_t{tile.rows} * fields_.fan_in)
             refuse_tile(i, "more free weights than weights");
         const uint64_t last = ordinal + tile.free;
-        if (tile.raw         ? tile.words != 2 * mask_words_of(ordinal, last)
-            : tile.free == 0 ? tile.words != 0
-                             : tile.words < 64 || tile.words > 64 + uint64_t{tile.free}) {
+        if (tile.raw ? tile.words != 2 * mask_words_of(ordinal, last)
+            : tile.free == 0
+                ? tile.words != 0
+                : tile.words < 2 * lanes_ || tile.words > 2 * lanes_ + uint64_t{tile.free}) {
             refuse_tile(i, std::to_string(tile.words) + " words cannot hold " +
                                std::to_string(tile.free) + " bits");
         }
@@ -140,7 +143,7 @@ void LayerCode::decode_masks(uint32_t first, uint32_t count, uint32_t* const* ou
             jobs[jobs_made++] = {payload, t.words, t.first_free, last, out[i], TileFault::none};
         }
     }
-    ops.decode(jobs, jobs_made, scores(), fields_.densities);
+    decode(jobs, jobs_made, lanes_, scores(), fields_.densities, ops);
     for (uint32_t i = 0; i < jobs_made; ++i) check_tile(coded[i], jobs[i].fault);
 }
 

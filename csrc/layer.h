@@ -119,6 +119,7 @@ class LayerCode {
 
     LayerFields fields_;
     WeightMemoryPtr memory_;
+    uint32_t lanes_ = 0;  // of coded tiles
     std::vector<Tile> tiles_;
     WeightVector<uint8_t> payload_;  // kPayloadPadding zero bytes follow the last tile
 };

@@ -103,7 +103,7 @@ struct Ops {
     void (*frequencies)(const Plane& scores, const Densities& densities, uint32_t block0,
                         size_t blocks, uint16_t* out);
 
-    // Decodes `count` static or prior tiles of one layer (docs/format.md, section 5),
+    // Decodes `count` static or prior tiles of 32 lanes of one layer (docs/format.md, section 5),
     // kTilesTogether side by side, which hides latencies: give it as many where there are. Any
     // payload is safe.
     void (*decode)(TileJob* jobs, size_t count, const Plane& scores, const Densities& densities);

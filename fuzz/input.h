@@ -88,12 +88,15 @@ inline slt::Plane scores_of(const Random& random) {
     return {random.generator, random.rounds, random.seed, slt::kScoreStream, random.id, 0, 0};
 }
 
+// u8: even for 32 lanes, odd for 4.
+inline uint32_t take_lanes(Input& input) { return input.take<uint8_t>() % 2 ? 4 : 32; }
+
 // Decodes one tile alone.
 inline slt::TileFault decode(const slt::Ops& ops, const uint8_t* payload, size_t words, uint64_t first,
-                             uint64_t last, const slt::Plane& scores,
+                             uint64_t last, uint32_t lanes, const slt::Plane& scores,
                              const slt::Densities& densities, uint32_t* out) {
     slt::TileJob job{payload, words, first, last, out, slt::TileFault::none};
-    ops.decode(&job, 1, scores, densities);
+    slt::decode(&job, 1, lanes, scores, densities, ops);
     return job.fault;
 }
 

@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr uint32_t kMostRows = 40, kMostColumns = 700;
+constexpr uint32_t kMostRows = 40, kMostColumns = 1024;  // both numbers of lanes
 
 struct Index {
     std::vector<uint32_t> free, words;

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from tests.hostile import pieces as p  # noqa: E402
 from tests.hostile.pieces import LAYERS, SOURCE, Pieces  # noqa: E402
-from tests.hostile.sound import base, prior  # noqa: E402
+from tests.hostile.sound import base, prior, wide  # noqa: E402
+from tests.independent.decoder import lanes_of  # noqa: E402
 
 VERSIONS = [
     ("philox4x32", 10),
@@ -30,6 +31,8 @@ def files() -> Iterator[Pieces]:
         yield base(*version)
         for planes, sign, starts in [(0, True, 2), (i + 1, False, 2), (8, True, 16), (4, i % 2 == 0, 9)]:
             yield prior(planes, sign, starts, [*version, 2**63 + i])
+    for planes in (0, 3):
+        yield wide(planes)
 
 
 def _random(header: list[Any], layer: list[Any]) -> bytes:
@@ -43,6 +46,10 @@ def _densities(layer: list[Any]) -> bytes:
     head = struct.pack("<BBB", planes, sign, len(intervals) - 1)
     # input.h reads f as (x + 4094) mod 4095 + 1, which gives back 1 to 4095
     return head + b"".join(struct.pack("<HH", start, f) for start, f in intervals)
+
+
+def _lanes(bits: int) -> bytes:
+    return bytes([lanes_of(bits) == 4])
 
 
 def _layers() -> Iterator[tuple[list[Any], list[Any], list[p.Tile]]]:
@@ -60,7 +67,8 @@ def tile() -> Iterator[bytes]:
         for (one, first), (two, second) in zip(coded, coded[1:] + coded[:1], strict=True):
             places = struct.pack("<HIHI", one.free - 1, first, two.free - 1, second)
             words = struct.pack("<H", one.words)
-            yield _random(header, of) + _densities(of) + places + words + one.payload + two.payload
+            lanes = _lanes(sum(tile.free for tile in tiles))
+            yield _random(header, of) + _densities(of) + lanes + places + words + one.payload + two.payload
 
 
 def round_trip() -> Iterator[bytes]:
@@ -68,7 +76,8 @@ def round_trip() -> Iterator[bytes]:
     for number, (header, layer, _) in enumerate(_layers()):
         first = numbers.choice([0, 1, 31, 32, 127, 8191, 2**32 - 1])
         mask = bytes(numbers.randrange(256) & numbers.randrange(256) for _ in range(1 + 37 * number % 700))
-        yield _random(header, layer) + _densities(layer) + struct.pack("<IB", first, number % 8) + mask
+        place = struct.pack("<BIB", number // 2 % 2, first, number % 8)  # lanes, and where the mask lies
+        yield _random(header, layer) + _densities(layer) + place + mask
 
 
 def layer() -> Iterator[bytes]:
@@ -78,7 +87,7 @@ def layer() -> Iterator[bytes]:
         columns = of[p.INPUTS] * of[p.ROWS] * of[p.COLUMNS]
         shape = struct.pack("<BBHH", mode, 1, of[p.OUT] - 1, columns - 1)
         freeze = struct.pack("<BHHH", of[p.BITS], of[p.PRUNE], of[p.LOCK], of[p.TILE_ROWS])
-        if of[p.OUT] > 40 or columns > 700:
+        if of[p.OUT] > 40 or columns > 1024:
             continue
         words = [tile.words & 0x7FFF | tile.words >> 31 << 15 for tile in tiles]
         payload = b"".join(tile.payload + bytes(-len(tile.payload) % 4) for tile in tiles)

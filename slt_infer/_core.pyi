@@ -45,13 +45,17 @@ def freeze_rows(
     count: int,
     isa: str = "",
 ) -> tuple[_U64, _U64]: ...
-def encode_static(mask: _U32, first: int, last: int, density: int) -> bytes: ...
+def lanes_of(bits: int) -> int: ...
+def encode_static(mask: _U32, first: int, last: int, lanes: int, density: int) -> bytes: ...
 def encode_raw(mask: _U32, first: int, last: int) -> bytes: ...
-def decode_static(payload: Buffer, first: int, last: int, density: int, isa: str = "") -> _U32: ...
+def decode_static(
+    payload: Buffer, first: int, last: int, lanes: int, density: int, isa: str = ""
+) -> _U32: ...
 def encode_prior(
     mask: _U32,
     first: int,
     last: int,
+    lanes: int,
     generator: str,
     rounds: int,
     seed: int,
@@ -65,6 +69,7 @@ def decode_prior(
     payload: Buffer,
     first: int,
     last: int,
+    lanes: int,
     generator: str,
     rounds: int,
     seed: int,

@@ -181,19 +181,24 @@ def prior_frequencies(
     return [int(x) for x in f[(v[:, None] >= starts).sum(axis=1) - 1]]
 
 
-def decode_tile(payload: bytes, first: int, frequencies: Sequence[int]) -> list[int]:
+def lanes_of(bits: int) -> int:
+    """Lanes of the coded tiles of a stream of so many mask bits in all."""
+    return 32 if bits >= 2**15 else 4
+
+
+def decode_tile(payload: bytes, first: int, lanes: int, frequencies: Sequence[int]) -> list[int]:
     """Mask bits of a coded tile whose first free ordinal is `first`, one for each of its frequencies;
     ValueError if it is malformed.
     """
     stream = list(struct.unpack(f"<{len(payload) // 2}H", payload))
-    if len(stream) < 64:
-        raise ValueError("shorter than its 32 states")
-    states = [stream[2 * i] + 65536 * stream[2 * i + 1] for i in range(32)]
+    if len(stream) < 2 * lanes:
+        raise ValueError("shorter than its states")
+    states = [stream[2 * i] + 65536 * stream[2 * i + 1] for i in range(lanes)]
     if min(states) < 2**16:
         raise ValueError("a state below 2^16")
-    position, bits = 64, []
+    position, bits = 2 * lanes, []
     for ordinal, f in enumerate(frequencies, first):
-        x = states[ordinal % 32]
+        x = states[ordinal % lanes]
         quotient, s = divmod(x, 4096)
         bits.append(int(s < f))
         x = f * quotient + s if s < f else (4096 - f) * quotient + s - f
@@ -202,24 +207,24 @@ def decode_tile(payload: bytes, first: int, frequencies: Sequence[int]) -> list[
                 raise ValueError("ends too early")
             x = x * 65536 + stream[position]
             position += 1
-        states[ordinal % 32] = x
+        states[ordinal % lanes] = x
     if position != len(stream) or any(x != 2**16 for x in states):
         raise ValueError("words left, or a final state that is not 2^16")
     return bits
 
 
-def encode_tile(bits: Sequence[int], first: int, frequencies: Sequence[int]) -> bytes:
+def encode_tile(bits: Sequence[int], first: int, lanes: int, frequencies: Sequence[int]) -> bytes:
     """The tile that decode_tile turns back into `bits`, whose first free ordinal is `first`."""
-    states, emitted = [2**16] * 32, []
+    states, emitted = [2**16] * lanes, []
     for ordinal in range(first + len(bits) - 1, first - 1, -1):
-        bit, f, x = bits[ordinal - first], frequencies[ordinal - first], states[ordinal % 32]
+        bit, f, x = bits[ordinal - first], frequencies[ordinal - first], states[ordinal % lanes]
         g, start = (f, 0) if bit else (4096 - f, f)
         if x >= g * 2**20:
             emitted.append(x % 65536)
             x //= 65536
-        states[ordinal % 32] = 4096 * (x // g) + x % g + start
+        states[ordinal % lanes] = 4096 * (x // g) + x % g + start
     head = [word for x in states for word in (x % 65536, x // 65536)]
-    return struct.pack(f"<{64 + len(emitted)}H", *head, *reversed(emitted))
+    return struct.pack(f"<{2 * lanes + len(emitted)}H", *head, *reversed(emitted))
 
 
 def decode_raw(payload: bytes, first: int, last: int) -> list[int]:
@@ -287,7 +292,8 @@ def read(data: bytes) -> dict:
             if free and (mode == "raw" or tagged >= 2**31):
                 bits += decode_raw(payload, len(bits), len(bits) + free)
             elif free:
-                bits += decode_tile(payload, len(bits), frequencies[len(bits) : len(bits) + free])
+                of_tile = frequencies[len(bits) : len(bits) + free]
+                bits += decode_tile(payload, len(bits), lanes_of(free_weights), of_tile)
             at = aligned(at + size, 4)
         del entries[:count]
         at = aligned(at, 8)

@@ -167,9 +167,10 @@ def encode(layer: Layer, code: MaskCode, isa: str = "") -> list[bytes]:
     spans = list(zip((ends - code.free).tolist(), ends.tolist(), strict=True))
     if code.mode == "raw":
         return [_core.encode_raw(layer.mask, *span) for span in spans]
+    lanes = _core.lanes_of(layer.free)
     if code.mode == "static":
-        return [_core.encode_static(layer.mask, *span, code.density) for span in spans]
-    law: tuple[Any, ...] = (SOURCE.generator, SOURCE.rounds, SOURCE.seed, layer.id)
+        return [_core.encode_static(layer.mask, *span, lanes, code.density) for span in spans]
+    law: tuple[Any, ...] = (lanes, SOURCE.generator, SOURCE.rounds, SOURCE.seed, layer.id)
     law += (code.planes, code.sign, code.intervals, isa)
     return [_core.encode_prior(layer.mask, *span, *law) for span in spans]
 

@@ -130,8 +130,8 @@ def _coded(
     ends = np.cumsum(counts, dtype=np.int64)
     spans = list(zip((ends - counts).tolist(), ends.tolist(), strict=True))
     raw = [_core.encode_raw(mask, first, last) for first, last in spans]
-    density = min(max(round(4096 * ones / free), 1), 4095)
-    static = [_core.encode_static(mask, first, last, density) for first, last in spans]
+    density, lanes = min(max(round(4096 * ones / free), 1), 4095), _core.lanes_of(free)
+    static = [_core.encode_static(mask, first, last, lanes, density) for first, last in spans]
     codes = [
         _in_file(MaskCode("raw", 0, rows, counts, *_joined(raw, raw))),
         _in_file(MaskCode("static", density, rows, counts, *_joined(static, raw))),
@@ -141,7 +141,8 @@ def _coded(
         scores = (source.generator, source.rounds, source.seed, layer_id)
         planes, sign, intervals = prior.planes, prior.sign, prior.intervals
         tiles = [
-            _core.encode_prior(mask, first, last, *scores, planes, sign, intervals) for first, last in spans
+            _core.encode_prior(mask, first, last, lanes, *scores, planes, sign, intervals)
+            for first, last in spans
         ]
         words, payload = _joined(tiles, raw)
         codes.append(_in_file(MaskCode("prior", 0, rows, counts, words, payload, planes, sign, intervals)))

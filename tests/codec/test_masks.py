@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,23 +23,25 @@ from slt_infer.errors import RatioError, TicketError
 from slt_infer.ticket import Freeze, LayerShape, Linear, Network, Source, pack_bits, unpack_bits
 
 ISAS = _core.machine()["isas"]
+LANES = st.sampled_from([4, 32])
 
 
 @settings(deadline=None)
 @given(
     first=st.integers(0, 200),
     bits=st.lists(st.booleans(), min_size=1, max_size=400),
+    lanes=LANES,
     density=st.integers(1, 4095),
 )
-def test_static_tiles_equal_the_reference(first, bits, density):
+def test_static_tiles_equal_the_reference(first, bits, lanes, density):
     last = first + len(bits)
     mask = pack_bits(np.array([False] * first + bits))
-    payload = _core.encode_static(mask, first, last, density)
+    payload = _core.encode_static(mask, first, last, lanes, density)
     frequencies = [density] * len(bits)
-    assert payload == reference.encode_tile(bits, first, frequencies)
-    assert reference.decode_tile(payload, first, frequencies) == bits
+    assert payload == reference.encode_tile(bits, first, lanes, frequencies)
+    assert reference.decode_tile(payload, first, lanes, frequencies) == bits
     for isa in ISAS:
-        words = _core.decode_static(payload, first, last, density, isa)
+        words = _core.decode_static(payload, first, last, lanes, density, isa)
         assert unpack_bits(words, len(bits) + first % 32)[first % 32 :].tolist() == bits
         assert not unpack_bits(words, 32 * len(words))[: first % 32].any()
 
@@ -55,9 +59,9 @@ def test_raw_tiles_equal_the_reference(first, bits):
 @given(st.data())
 def test_damaged_static_tiles_are_judged_alike_everywhere(data):
     """The reference and every instruction set accept the same payloads and give the same bits."""
-    count = data.draw(st.integers(1, 150))
+    count, lanes = data.draw(st.integers(1, 150)), data.draw(LANES)
     rng = np.random.Generator(np.random.PCG64(data.draw(st.integers(0, 2**32))))
-    payload = bytearray(_core.encode_static(pack_bits(rng.random(count) < 0.3), 0, count, 1232))
+    payload = bytearray(_core.encode_static(pack_bits(rng.random(count) < 0.3), 0, count, lanes, 1232))
     for _ in range(data.draw(st.integers(0, 2))):
         payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
     payload = payload[: len(payload) - 2 * data.draw(st.integers(0, 3))]
@@ -68,17 +72,51 @@ def test_damaged_static_tiles_are_judged_alike_everywhere(data):
         except ValueError:
             return "refused"
 
-    wanted = judged(lambda: [bool(bit) for bit in reference.decode_tile(bytes(payload), 0, [1232] * count)])
+    tile, f = bytes(payload), [1232] * count
+    wanted = judged(lambda: [bool(bit) for bit in reference.decode_tile(tile, 0, lanes, f)])
     for isa in ISAS:
         got = judged(
-            lambda isa=isa: unpack_bits(
-                _core.decode_static(bytes(payload), 0, count, 1232, isa), count
-            ).tolist()
+            lambda isa=isa: unpack_bits(_core.decode_static(tile, 0, count, lanes, 1232, isa), count).tolist()
         )
         assert got == wanted, isa
 
 
+def test_lanes_follow_from_the_bits_of_the_whole_stream():
+    for bits in (0, 1, 2**15 - 1, 2**15, 2**15 + 1, 2**32):
+        assert _core.lanes_of(bits) == reference.lanes_of(bits) == (4 if bits < 2**15 else 32)
+    for lanes in (0, 1, 8, 31, 33):
+        with pytest.raises(ValueError, match="lanes must be 4 or 32"):
+            _core.encode_static(np.zeros(1, np.uint32), 0, 32, lanes, 100)
+        with pytest.raises(ValueError, match="lanes must be 4 or 32"):
+            _core.decode_static(bytes(128), 0, 32, lanes, 100)
+
+
 SOURCE = Source("philox4x32", 10, 99)
+
+
+@pytest.mark.parametrize(("out", "lanes"), [(127, 4), (128, 32)])
+def test_small_layers_are_coded_in_few_lanes(out, lanes):
+    """Every tile alike, by the layer's count and not by its own."""
+    shape = LayerShape("a", out, 256)
+    bits = np.random.Generator(np.random.PCG64(7)).random(shape.weights) < 0.02
+    layer = coded_layer(SOURCE, shape, 0, Freeze(), pack_bits(bits))
+    code = layer.code
+    assert code.mode == "static"
+    few = replace(code, tile_rows=1, free=np.full(out, 256, np.uint32))
+    for made in (code, few):
+        first, tiles = 0, []
+        for count in made.free.tolist():
+            of_tile = [int(bit) for bit in bits[first : first + count]]
+            tiles.append(reference.encode_tile(of_tile, first, lanes, [made.density] * count))
+            first += count
+        words = np.array([len(tile) // 2 for tile in tiles], np.uint32)
+        made = replace(made, words=words, payload=b"".join(tile + bytes(-len(tile) % 4) for tile in tiles))
+        again = decoded_layer(SOURCE, shape, 0, Freeze(), made, layer.kept)
+        assert np.array_equal(again.mask, layer.mask)
+        for isa in ISAS:
+            assert np.array_equal(core_layer(SOURCE, shape, 0, Freeze(), made).mask(isa), layer.mask)
+        if made.tile_rows == code.tile_rows:
+            assert made.payload == code.payload
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def coded_payloads(layer: int) -> Iterator[Hostile]:
     mode = p.get(BASE.header[p.LAYERS][layer], p.MODE)
     coded = BASE.tiles[layer][1].payload
     changes = {}
-    for lane in (0, 7, 31):
+    for lane in (0, 1, 3):  # of 4
         before, behind = coded[: 4 * lane], coded[4 * lane + 4 :]
         (state,) = struct.unpack_from("<I", coded, 4 * lane)
         for start in (0, 1, 2**16 - 1):
@@ -202,8 +202,8 @@ def coded_payloads(layer: int) -> Iterator[Hostile]:
         "words-missing": coded[:-2],
         "words-left": coded + b"\0\0",
         "words-left-many": coded + bytes(2 * 800),
-        "states-alone": coded[:128],
-        "states-missing": coded[:126],
+        "states-alone": coded[:16],
+        "states-missing": coded[:14],
         "payload-missing": b"",
         "states-all-ones": b"\xff" * len(coded),
         "states-all-zero": bytes(len(coded)),

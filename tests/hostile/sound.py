@@ -6,24 +6,33 @@ import random
 import struct
 from typing import Any
 
-from ..independent.decoder import LAYER, RAW, STREAM, columns_of, frequencies, pattern_of_row, row_positions
+from ..independent.decoder import (
+    LAYER,
+    RAW,
+    STREAM,
+    columns_of,
+    frequencies,
+    lanes_of,
+    pattern_of_row,
+    row_positions,
+)
 from ..independent.random_bits import Source
 from .pieces import AFFINE, KEPT, LAYERS, MASK, SOURCE, Pieces, Tile, get, layer_of, place
 
 LAWS = ["bernoulli", "constant", "uniform"]
 
 
-def coded_tile(bits: list[int], a: int, frequencies: list[int]) -> bytes:
+def coded_tile(bits: list[int], a: int, lanes: int, frequencies: list[int]) -> bytes:
     """Section 5's encoder: bits of the free ordinals from a, frequencies[i] of a 1 in 4096ths."""
-    states, emitted = [2**16] * 32, []
+    states, emitted = [2**16] * lanes, []
     for i in range(len(bits))[::-1]:
-        x, bit, f = states[(a + i) % 32], bits[i], frequencies[i]
+        x, bit, f = states[(a + i) % lanes], bits[i], frequencies[i]
         g = f if bit else 4096 - f
         if x >= g << 20:
             emitted.append(x % 2**16)
             x >>= 16
-        states[(a + i) % 32] = 4096 * (x // g) + x % g + (0 if bit else f)
-    return struct.pack("<32I", *states) + struct.pack(f"<{len(emitted)}H", *emitted[::-1])
+        states[(a + i) % lanes] = 4096 * (x // g) + x % g + (0 if bit else f)
+    return struct.pack(f"<{lanes}I", *states) + struct.pack(f"<{len(emitted)}H", *emitted[::-1])
 
 
 def raw_tile(bits: list[int], a: int) -> bytes:
@@ -32,11 +41,11 @@ def raw_tile(bits: list[int], a: int) -> bytes:
     return word.to_bytes(4 * ((b - 1) // 32 - a // 32 + 1) if bits else 0, "little")
 
 
-def make_tile(mode: str, bits: list[int], a: int, raw: bool, f: list[int]) -> Tile:
+def make_tile(mode: str, bits: list[int], a: int, lanes: int, raw: bool, f: list[int]) -> Tile:
     if mode == "raw" or raw:
         payload = raw_tile(bits, a)
         return Tile(len(bits), len(payload) // 2 | (RAW if mode != "raw" else 0), payload)
-    payload = coded_tile(bits, a, f) if bits else b""
+    payload = coded_tile(bits, a, lanes, f) if bits else b""
     return Tile(len(bits), len(payload) // 2, payload)
 
 
@@ -55,6 +64,7 @@ def fill(header: list[Any], seed: int, raw_tiles: int = 0) -> Pieces:
         positions, columns = row_positions(layer), columns_of(layer)
         pattern = [pattern_of_row(source, layer, row * positions, columns) for row in range(layer["out"])]
         kept, first = sum(locked.bit_count() for _, locked in pattern), 0
+        lanes = lanes_of(sum(free.bit_count() for free, _ in pattern))
         layer_tiles: list[Tile] = []
         for row in range(0, layer["out"], rows):
             last = first + sum(free.bit_count() for free, _ in pattern[row : row + rows])
@@ -66,7 +76,7 @@ def fill(header: list[Any], seed: int, raw_tiles: int = 0) -> Pieces:
             kept += sum(bits)
             if mode != "const":
                 raw = 0 < row >= layer["out"] - rows * raw_tiles
-                layer_tiles.append(make_tile(mode, bits, first, raw, f))
+                layer_tiles.append(make_tile(mode, bits, first, lanes, raw, f))
             first = last
         place(values, KEPT, kept)
         tiles.append(layer_tiles)
@@ -125,3 +135,13 @@ def prior(planes: int, sign: bool, starts: int, source: list[Any]) -> Pieces:
     return fill(
         ["prior", image, [*source, *LAWS], [layer], [["flatten", 0], ["linear", 1, 0]], [], []], planes
     )
+
+
+def wide(planes: int) -> Pieces:
+    """One linear layer of 2^15 free weights, so of 32 lanes, in tiles of a few hundred bytes: static where
+    planes is 0.
+    """
+    law = ["prior", 0, planes, False, [[0, 60], [1, 20]]] if planes else ["static", 40, 0, False, []]
+    layer = layer_of("w", 1, 32, 1024, 1, 1, 1, 0, 0, 0, 1, *law, 12, 0)
+    image, source = [1024, 1, 1, [], [], "exact", []], ["threefry4x32", 12, 5, *LAWS]
+    return fill(["wide", image, source, [layer], [["flatten", 0], ["linear", 1, 0]], [], []], planes)

@@ -385,6 +385,7 @@ def _mask(
     free_of_rows: list[int],
 ) -> int:
     mask, a, rows = 0, 0, layer["tile_rows"]
+    lanes = lanes_of(sum(free for free, _, _ in tiles))
     for i, ((free, words, _), payload) in enumerate(zip(tiles, payloads, strict=True)):
         need(free == sum(free_of_rows[i * rows : (i + 1) * rows]), "free weights of a tile")
         need(stream["mode"] != "raw" or not words & RAW, "a raw flag in a raw layer")
@@ -393,7 +394,8 @@ def _mask(
         if stream["mode"] == "raw" or words & RAW:
             mask |= _raw_tile(payload, a, b)
         else:
-            mask |= _coded_tile(payload, a, b, frequencies(source, layer, stream, a, b)) << a
+            f = frequencies(source, layer, stream, a, b)
+            mask |= _coded_tile(payload, a, b, lanes, f) << a
         a = b
     return mask
 
@@ -424,18 +426,22 @@ def _raw_tile(payload: bytes, a: int, b: int) -> int:
     return bits
 
 
-def _coded_tile(payload: bytes, a: int, b: int, frequencies: list[int]) -> int:
+def lanes_of(bits: int) -> int:
+    return 32 if bits >> 15 else 4
+
+
+def _coded_tile(payload: bytes, a: int, b: int, lanes: int, frequencies: list[int]) -> int:
     """Bit i is the tile's i-th mask bit; frequencies[i], in 4096ths, its probability of being 1."""
     if a == b:
         need(not payload, "words of an empty tile")
         return 0
-    need(len(payload) >= 128, "the states of a tile")
-    states = list(struct.unpack("<32I", payload[:128]))
+    need(len(payload) >= 4 * lanes, "the states of a tile")
+    states = list(struct.unpack(f"<{lanes}I", payload[: 4 * lanes]))
     need(min(states) >= 2**16, "a starting state")
-    stream = struct.iter_unpack("<H", payload[128:])
+    stream = struct.iter_unpack("<H", payload[4 * lanes :])
     bits = bytearray((b - a + 7) // 8)
     for i, f in enumerate(frequencies):
-        lane = (a + i) % 32
+        lane = (a + i) % lanes
         x = states[lane]
         s = x % 4096
         if s < f:
@@ -449,6 +455,6 @@ def _coded_tile(payload: bytes, a: int, b: int, frequencies: list[int]) -> int:
                 raise Refused("the words end before the last bit")
             x = x << 16 | word[0]
         states[lane] = x
-    need(states == [2**16] * 32, "a final state")
+    need(states == [2**16] * lanes, "a final state")
     need(next(stream, None) is None, "words behind the last bit")
     return int.from_bytes(bits, "little")

@@ -134,6 +134,15 @@ def test_every_network(name):
     check_agreement(synthetic_ticket(network, source, sparsity, prune, lock, "uniform", 8))
 
 
+@pytest.mark.parametrize("planes", [0, 3])
+def test_layers_of_many_lanes(planes):
+    """The files of the other tests are small: their coded layers have few lanes."""
+    data = sound.wide(planes).build()
+    (layer,) = check_agreement(loads(data)).layers
+    assert sum(map(int.bit_count, layer.free)) == 2**15
+    assert dumps(loads(data)) == data
+
+
 def test_no_network_is_left_out():
     assert {name.partition("@")[0] for name in NETWORKS} == set(models.NAMES)
 

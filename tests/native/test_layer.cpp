@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <stdexcept>
 
 #include "check.h"
@@ -42,6 +43,8 @@ std::vector<int> pattern_of(const slt::LayerFields& f) {
 Index encode(const slt::LayerFields& f, const std::vector<int>& pattern,
              const std::vector<uint32_t>& mask, bool some_raw) {
     Index index;
+    const auto free = std::count(pattern.begin(), pattern.end(), 0);
+    const uint32_t lanes = slt::lanes_of(static_cast<uint64_t>(free));
     uint64_t first = 0;
     for (uint32_t row = 0; row < f.out; row += f.tile_rows) {
         const uint32_t end = std::min(f.out, row + f.tile_rows);
@@ -50,10 +53,10 @@ Index encode(const slt::LayerFields& f, const std::vector<int>& pattern,
             last += pattern[i] == 0;
         const bool raw = f.mode == slt::MaskMode::raw || (some_raw && index.free.size() % 2);
         const uint32_t* words = mask.data() + first / 32;
-        const auto bytes =
-            raw ? slt::encode_raw(words, first, last)
-                : slt::encode(words, first, last, {f.generator, f.rounds, f.seed, 2, f.id, 0, 0},
-                              f.densities, slt::scalar_ops);
+        const auto bytes = raw ? slt::encode_raw(words, first, last)
+                               : slt::encode(words, first, last, lanes,
+                                             {f.generator, f.rounds, f.seed, 2, f.id, 0, 0},
+                                             f.densities, slt::scalar_ops);
         index.free.push_back(static_cast<uint32_t>(last - first));
         index.words.push_back(static_cast<uint32_t>(bytes.size() / 2) |
                               (raw && f.mode == slt::MaskMode::coded ? 1u << 31 : 0));
@@ -193,6 +196,7 @@ void check_tiles(const slt::LayerFields& fields, const Index& index) {
 
 void layers() {
     Cases cases(6);
+    int of_lanes[2] = {};  // coded layers of 4 and of 32 lanes
     const uint32_t fan_ins[] = {1, 27, 63, 64, 65, 127, 128, 129, 300, 577};
     for (uint32_t i = 0; i < 40; ++i) {
         slt::LayerFields f;
@@ -202,7 +206,7 @@ void layers() {
         f.seed = cases.next();
         f.id = static_cast<uint32_t>(cases.next());
         f.fan_in = fan_ins[i % 10];
-        f.out = static_cast<uint32_t>(cases.between(1, 12));
+        f.out = i % 10 == 8 ? 120 : static_cast<uint32_t>(cases.between(1, 12));
         f.tile_rows = static_cast<uint32_t>(cases.between(1, f.out));
         f.bits = i % 4 == 0 ? 0 : static_cast<uint32_t>(cases.between(2, 8));
         if (f.bits > 0) {
@@ -228,6 +232,7 @@ void layers() {
             mask[o / 32] |= static_cast<uint32_t>(cases.next() & 1) << o % 32;
         const bool has_mask = f.mode == slt::MaskMode::raw || f.mode == slt::MaskMode::coded;
         if (!has_mask) f.tile_rows = f.out;
+        of_lanes[slt::lanes_of(free) == 32] += f.mode == slt::MaskMode::coded;
         const Index index = has_mask ? encode(f, pattern, mask, i % 3 == 0) : Index{};
         const auto memory = std::make_shared<slt::WeightMemory>();
         {
@@ -255,6 +260,7 @@ void layers() {
         }
         check(memory->current() == 0, "memory is counted back to zero");
     }
+    check(of_lanes[0] > 0 && of_lanes[1] > 0, "coded layers of 4 lanes and of 32 were made");
 }
 
 void checksums() {

@@ -30,12 +30,14 @@ struct Payload {
     std::unique_ptr<uint8_t[]> data;
 };
 
+uint32_t random_lanes(Cases& cases) { return cases.next() % 3 == 0 ? 4 : 32; }
+
 slt::TileFault decode(const slt::Ops& ops, const Payload& payload, uint64_t first, uint64_t last,
-                      const slt::Plane& scores, const slt::Densities& densities,
+                      uint32_t lanes, const slt::Plane& scores, const slt::Densities& densities,
                       std::vector<uint32_t>& out) {
     slt::TileJob job = {payload.data.get(), payload.words,       first, last,
                         out.data(),         slt::TileFault::none};
-    ops.decode(&job, 1, scores, densities);
+    slt::decode(&job, 1, lanes, scores, densities, ops);
     return job.fault;
 }
 
@@ -124,19 +126,22 @@ void coded_tiles() {
             const uint64_t first =
                 cases.between(0, 8000) + (size == 33 ? (uint64_t{1} << 32) - 8100 : 0);
             const uint64_t last = first + size;
+            const uint32_t lanes = random_lanes(cases);
             for (uint32_t share :
                  {0u, density / 16, 256u}) {  // also masks that their density does not suit
                 const std::vector<uint32_t> mask = random_mask(cases, first, last, share);
-                const auto bytes =
-                    slt::encode(mask.data(), first, last, scores, densities, slt::scalar_ops);
+                const auto bytes = slt::encode(mask.data(), first, last, lanes, scores, densities,
+                                               slt::scalar_ops);
                 const Payload payload(bytes, 0xFF);
                 for (const slt::Ops* ops : slt::available_ops()) {
                     std::vector<uint32_t> out(mask.size());
-                    const auto fault = decode(*ops, payload, first, last, scores, densities, out);
+                    const auto fault =
+                        decode(*ops, payload, first, last, lanes, scores, densities, out);
                     check(fault == slt::TileFault::none && out == mask,
                           std::string(ops->name) + " tile of " + std::to_string(size) +
                               ", density " + std::to_string(density) + ": " + slt::text_of(fault));
-                    check(slt::encode(mask.data(), first, last, scores, densities, *ops) == bytes,
+                    check(slt::encode(mask.data(), first, last, lanes, scores, densities, *ops) ==
+                              bytes,
                           std::string(ops->name) + " encodes the same");
                 }
             }
@@ -145,7 +150,8 @@ void coded_tiles() {
     // Entropy of 26/256: 0.474 bits; the states add 768 bits, 0.006 a bit.
     const std::vector<uint32_t> mask = random_mask(cases, 0, 1 << 17, 26);
     const size_t bytes =
-        slt::encode(mask.data(), 0, 1 << 17, {}, slt::static_density(416), slt::scalar_ops).size();
+        slt::encode(mask.data(), 0, 1 << 17, 32, {}, slt::static_density(416), slt::scalar_ops)
+            .size();
     check(8 * bytes < static_cast<size_t>((1 << 17) * 0.49),
           "a tile of density 0.1 is coded near its entropy");
 }
@@ -160,9 +166,10 @@ void corrupted_tiles() {
             i % 2 ? random_densities(cases)
                   : slt::static_density(static_cast<uint32_t>(cases.between(1, 4095)));
         const slt::Plane scores = random_scores(cases);
+        const uint32_t lanes = random_lanes(cases);
         const std::vector<uint32_t> mask = random_mask(cases, first, last, densities.f[0] / 16);
         std::vector<uint8_t> bytes =
-            slt::encode(mask.data(), first, last, scores, densities, slt::scalar_ops);
+            slt::encode(mask.data(), first, last, lanes, scores, densities, slt::scalar_ops);
         const std::vector<uint8_t> intact = bytes;
         switch (i % 5) {
             case 0:
@@ -186,7 +193,7 @@ void corrupted_tiles() {
         const Payload payload(bytes, static_cast<uint8_t>(cases.next()));
         std::vector<uint32_t> expected(mask.size()), out(mask.size());
         const auto fault =
-            decode(slt::scalar_ops, payload, first, last, scores, densities, expected);
+            decode(slt::scalar_ops, payload, first, last, lanes, scores, densities, expected);
         // Words that are missing or too many cannot give the exact end. (A flipped bit may decode:
         // symbols of equal frequency lead to equal states. Each tile has a CRC for that.)
         if (i % 5 == 1 || i % 5 == 2)
@@ -194,7 +201,7 @@ void corrupted_tiles() {
         if (bytes == intact)
             check(fault == slt::TileFault::none && expected == mask, "an intact tile was refused");
         for (const slt::Ops* ops : slt::available_ops()) {
-            const auto other = decode(*ops, payload, first, last, scores, densities, out);
+            const auto other = decode(*ops, payload, first, last, lanes, scores, densities, out);
             check(other == fault && (fault != slt::TileFault::none || out == expected),
                   std::string(ops->name) + " disagrees on a corrupted tile: " +
                       slt::text_of(fault) + "; " + slt::text_of(other));
@@ -211,6 +218,7 @@ void tiles_together() {
                   : slt::static_density(static_cast<uint32_t>(cases.between(1, 4095)));
         const slt::Plane scores = random_scores(cases);
         const size_t count = cases.between(1, 5);
+        const uint32_t lanes = random_lanes(cases);
         std::vector<Payload> payloads;
         std::vector<std::vector<uint32_t>> alone, together;
         std::vector<slt::TileJob> jobs;
@@ -219,20 +227,21 @@ void tiles_together() {
         for (size_t t = 0; t < count; ++t) {
             const uint64_t last = first + cases.between(1, i % 2 ? 200 : 9000);
             const std::vector<uint32_t> mask = random_mask(cases, first, last, densities.f[0] / 16);
-            auto bytes = slt::encode(mask.data(), first, last, scores, densities, slt::scalar_ops);
+            auto bytes =
+                slt::encode(mask.data(), first, last, lanes, scores, densities, slt::scalar_ops);
             if (cases.next() % 4 == 0) bytes[cases.next() % bytes.size()] ^= cases.next();
             if (cases.next() % 4 == 0) bytes.resize(2 * cases.between(0, bytes.size() / 2));
             payloads.emplace_back(bytes);
             alone.push_back(mask);
             together.push_back(mask);
-            faults.push_back(
-                decode(slt::scalar_ops, payloads[t], first, last, scores, densities, alone[t]));
+            faults.push_back(decode(slt::scalar_ops, payloads[t], first, last, lanes, scores,
+                                    densities, alone[t]));
             jobs.push_back({payloads[t].data.get(), payloads[t].words, first, last,
                             together[t].data(), slt::TileFault::none});
             first = last;
         }
         for (const slt::Ops* ops : slt::available_ops()) {
-            ops->decode(jobs.data(), count, scores, densities);
+            slt::decode(jobs.data(), count, lanes, scores, densities, *ops);
             for (size_t t = 0; t < count; ++t) {
                 check(jobs[t].fault == faults[t] &&
                           (faults[t] != slt::TileFault::none || together[t] == alone[t]),
