@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from tests.hostile import pieces as p  # noqa: E402
 from tests.hostile.pieces import LAYERS, SOURCE, Pieces  # noqa: E402
-from tests.hostile.sound import base, prior, wide  # noqa: E402
+from tests.hostile.sound import base, narrowed, prior, wide  # noqa: E402
 from tests.independent.decoder import lanes_of  # noqa: E402
 
 VERSIONS = [
@@ -29,6 +29,7 @@ def files() -> Iterator[Pieces]:
     """Small sound files that between them have every mode, generator and kind of tile."""
     for i, version in enumerate(VERSIONS):
         yield base(*version)
+        yield narrowed(base(*version), 8 if i % 2 else 16)
         for planes, sign, starts in [(0, True, 2), (i + 1, False, 2), (8, True, 16), (4, i % 2 == 0, 9)]:
             yield prior(planes, sign, starts, [*version, 2**63 + i])
     for planes in (0, 3):

@@ -69,6 +69,8 @@ def with_affine(layer: Layer, affine: np.ndarray | None, bits: int = 32) -> Laye
     if affine is None:
         return replace(layer, affine_bits=0)
     affine = np.ascontiguousarray(affine, dtype=np.float32)
+    if bits not in (8, 16, 32):
+        raise TicketError("bad-affine", f"{bits} bits; 8, 16 or 32 are allowed", f"layer {shape.name}")
     if affine.shape != (2, shape.out) or not np.isfinite(affine).all():
         raise TicketError("bad-affine", f"wants finite [2, {shape.out}]", f"layer {shape.name}")
     return replace(layer, affine=affine, affine_bits=bits)

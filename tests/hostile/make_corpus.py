@@ -19,7 +19,7 @@ from typing import Any
 from . import pieces as p
 from .headers import HEADER_RISKS
 from .pieces import RAW, Pieces
-from .sound import base
+from .sound import base, narrowed
 
 BASE = base()
 
@@ -248,6 +248,39 @@ def affines() -> Iterator[Hostile]:
     yield spoiled("affine-not-announced", "trailing", lambda s: s.affines.__setitem__(5, bytes(24)))
 
 
+def narrow_affines() -> Iterator[Hostile]:
+    """Forms of 8 and 16 bits that are not the one form of their values, or end early."""
+    for bits, code in ((8, "B"), (16, "H")):
+        narrow, top = narrowed(BASE, bits), 2**bits - 1
+        out = narrow.header[p.LAYERS][0][p.OUT]
+        forms = {
+            "low-nan": (float("nan"), 0.5, 0, top),
+            "low-minus-inf": (float("-inf"), 0.5, 0, top),
+            "low-minus-0": (-0.0, 0.5, 0, top),
+            "step-nan": (1.0, float("nan"), 0, top),
+            "step-inf": (1.0, float("inf"), 0, top),
+            "step-negative": (1.0, -0.5, 0, top),
+            "step-minus-0": (1.0, -0.0, 0, 0),
+            "step-denormal": (1.0, 2.0**-149, 0, top),
+            "value-inf": (3e38, 1e38, 0, top),
+            "no-code-0": (1.0, 0.5, 1, top),
+            "no-code-of-all-bits": (1.0, 0.5, 0, top - 1),
+            "codes-without-step": (1.0, 0.0, 0, top),
+        }
+        for name, (low, step, *codes) in forms.items():
+            scales = [*codes, *[codes[0]] * (out - 2)]
+            pieces = narrow.copy()
+            shifts = bytes(8 + out * bits // 8)
+            pieces.affines[0] = struct.pack(f"<ff{out}{code}", low, step, *scales) + shifts
+            yield Hostile(f"affine-of-{bits}-{name}", pieces.build(), "bad-value")
+        pieces = narrow.copy()
+        pieces.affines[0] = pieces.affines[0][:-2]
+        yield Hostile(f"affine-of-{bits}-short", pieces.build(), "bad-checksum")
+        pieces = BASE.copy()
+        pieces.header[p.LAYERS][0][p.AFFINE] = bits
+        yield Hostile(f"affine-of-32-as-of-{bits}", pieces.build(), "bad-checksum")
+
+
 def headers() -> Iterator[Hostile]:
     for name, code, change in HEADER_RISKS:
         yield spoiled(name, code, change)
@@ -256,7 +289,7 @@ def headers() -> Iterator[Hostile]:
 def corpus() -> list[Hostile]:
     """Every hostile file; names differ."""
     coded = itertools.chain(coded_payloads(2), coded_payloads(3), raw_payloads())
-    found = [*prefixes(), *lengths(), *headers(), *index_lies(), *coded, *affines()]
+    found = [*prefixes(), *lengths(), *headers(), *index_lies(), *coded, *affines(), *narrow_affines()]
     names = [hostile.name for hostile in found]
     doubled = {name for name in names if names.count(name) > 1}
     if doubled:

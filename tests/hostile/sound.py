@@ -17,7 +17,7 @@ from ..independent.decoder import (
     row_positions,
 )
 from ..independent.random_bits import Source
-from .pieces import AFFINE, KEPT, LAYERS, MASK, SOURCE, Pieces, Tile, get, layer_of, place
+from .pieces import AFFINE, KEPT, LAYERS, MASK, OUT, SOURCE, Pieces, Tile, get, layer_of, place
 
 LAWS = ["bernoulli", "constant", "uniform"]
 
@@ -47,6 +47,19 @@ def make_tile(mode: str, bits: list[int], a: int, lanes: int, raw: bool, f: list
         return Tile(len(bits), len(payload) // 2 | (RAW if mode != "raw" else 0), payload)
     payload = coded_tile(bits, a, lanes, f) if bits else b""
     return Tile(len(bits), len(payload) // 2, payload)
+
+
+def affine_form(numbers: random.Random, out: int, bits: int) -> bytes:
+    """A random affine; narrow ones of several channels only."""
+    if bits in (0, 32):
+        count = 2 * out if bits else 0
+        return struct.pack(f"<{count}f", *(numbers.uniform(0.5, 2) for _ in range(count)))
+    form = b""
+    for low, step in ((0.5, 2.0**-8), (-0.25, 2.0**-10)):  # powers of two, so that no value is rounded
+        codes = [0, 2**bits - 1, *(numbers.randrange(2**bits) for _ in range(out - 2))]
+        numbers.shuffle(codes)
+        form += struct.pack(f"<ff{out}{'B' if bits == 8 else 'H'}", low, step, *codes)
+    return form
 
 
 def fill(header: list[Any], seed: int, raw_tiles: int = 0) -> Pieces:
@@ -80,8 +93,7 @@ def fill(header: list[Any], seed: int, raw_tiles: int = 0) -> Pieces:
             first = last
         place(values, KEPT, kept)
         tiles.append(layer_tiles)
-        numbers_of = [numbers.uniform(0.5, 2) for _ in range(2 * layer["out"] if values[AFFINE] else 0)]
-        affines.append(struct.pack(f"<{len(numbers_of)}f", *numbers_of))
+        affines.append(affine_form(numbers, layer["out"], values[AFFINE]))
     return Pieces(header, tiles, affines)
 
 
@@ -123,6 +135,16 @@ def base(generator: str = "philox4x32", rounds: int = 10) -> Pieces:
         [["made by", "a test"], ["of", "readers"]],
     ]
     return fill(header, 1, raw_tiles=1)
+
+
+def narrowed(pieces: Pieces, bits: int) -> Pieces:
+    """The same file with other affines, of 8 or 16 bits, where there are any."""
+    pieces = pieces.copy()
+    for i, layer in enumerate(pieces.header[LAYERS]):
+        if layer[AFFINE]:
+            layer[AFFINE] = bits
+            pieces.affines[i] = affine_form(random.Random(i), layer[OUT], bits)
+    return pieces
 
 
 def prior(planes: int, sign: bool, starts: int, source: list[Any]) -> Pieces:

@@ -7,6 +7,7 @@ import random
 import re
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 
 from slt_infer import Ticket, models
-from slt_infer.codec import core_layer, masks, pattern_counts, ticket_from_masks
+from slt_infer.codec import core_layer, masks, pattern_counts, ticket_from_masks, with_affine
 from slt_infer.format import dumps, loads
 from slt_infer.format import header as h
+from slt_infer.format.affine import rounded
 from slt_infer.runtime.synthetic import synthetic_ticket
 from slt_infer.ticket import Flatten, Freeze, LayerShape, Linear, Network, Source, unpack_bits
 
@@ -111,6 +113,20 @@ def test_files_that_the_package_did_not_write(generator):
         "prior",
     }
     assert dumps(loads(data)) == data
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_narrow_affines(bits):
+    """In a file that the package did not write, and rounded from any numbers."""
+    data = sound.narrowed(sound.base(), bits).build()
+    check_agreement(loads(data))
+    assert dumps(loads(data)) == data
+    ticket = make_ticket()
+    layers = [
+        layer if layer.affine is None else with_affine(layer, rounded(layer.affine, bits), bits)
+        for layer in ticket.layers
+    ]
+    check_agreement(replace(ticket, layers=tuple(layers)))
 
 
 @pytest.mark.parametrize("sign", [False, True])
