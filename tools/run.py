@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import sys
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -23,7 +22,7 @@ from slt_infer.errors import DataError, SltError
 from slt_infer.format import load
 from slt_infer.runtime import Plan
 from slt_infer.runtime.plan import BACKENDS, MODES
-from slt_infer.search.result import find
+from slt_infer.search.result import find, load_predictions
 from slt_infer.ticket import Ticket
 from slt_infer.tools import cli, tables
 
@@ -239,22 +238,13 @@ def _compare(run: Path, predicted: np.ndarray) -> dict[str, Any]:
     near_ties: images whose two largest logits were nearer than 1e-5 of the largest |logit| in the trainer,
     where rounding may decide. Raises SltError where the run has kept none, or for other images.
     """
-    path = run / "predictions.npz"
-    if not path.exists():
-        path = find(run) / path.name
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            theirs, top2, largest = (kept[name] for name in ("predictions", "top2", "largest"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise SltError("no-predictions", f"cannot be read: {error}", str(path)) from error
-    if len(theirs) < len(predicted):
-        message = (
-            f"holds {len(theirs)} predictions for {len(predicted)} images; compare on the run's test split"
-        )
-        raise SltError("other-images", message, str(path))
-    count = len(predicted)
-    near = (top2[:count, 0] - top2[:count, 1]) < 1e-5 * largest[:count]
-    different = np.flatnonzero(theirs[:count] != predicted)
+    folder = run if (run / "predictions.npz").exists() else find(run)
+    trainer, count = load_predictions(folder), len(predicted)
+    if len(trainer.classes) < count:
+        message = f"holds {len(trainer.classes)} predictions for {count} images; compare on its test split"
+        raise SltError("other-images", message, str(folder))
+    near = (trainer.top2[:count, 0] - trainer.top2[:count, 1]) < 1e-5 * trainer.largest[:count]
+    different = np.flatnonzero(trainer.classes[:count] != predicted)
     return {
         "run": run,
         "same": count - len(different),

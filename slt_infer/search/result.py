@@ -127,6 +127,28 @@ def load(folder: Path) -> Result:
     return Result(summary, masks, affines)
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What the trainer predicted for its test images: classes int64 [N]; the two largest logits float32
+    [N, 2]; the largest magnitude of a logit float32 [N]; the images' labels int64 [N].
+    """
+
+    classes: NDArray[np.int64]
+    top2: NDArray[np.float32]
+    largest: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+def load_predictions(folder: Path) -> Predictions:
+    """predictions.npz of a run folder. Raises SltError (`no-predictions`)."""
+    path = folder / "predictions.npz"
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return Predictions(*(kept[name] for name in ("predictions", "top2", "largest", "labels")))
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise SltError("no-predictions", f"cannot be read: {error}", str(path)) from error
+
+
 def load_summary(folder: Path) -> Summary:
     """result.json alone. Raises as `load`."""
     path = folder / "result.json"
