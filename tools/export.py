@@ -5,25 +5,41 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from slt_infer import models
 from slt_infer.codec import MAX_PLANES, ticket_from_masks
+from slt_infer.data import load as load_data
+from slt_infer.data import preprocess
 from slt_infer.errors import SltError
 from slt_infer.format import save
 from slt_infer.freeze import placement
 from slt_infer.report import ticket_report
+from slt_infer.runtime.narrow import narrowest, with_affine_bits
 from slt_infer.runtime.synthetic import synthetic_ticket
 from slt_infer.search import result
-from slt_infer.ticket import Source
+from slt_infer.ticket import Source, Ticket
 from slt_infer.tools import cli, tables
+
+OF_BOTH = {"out", "planes", "affine_bits", "as_json"}
+OF_RUNS = {"run", "data_dir", "limit"}
+OF_SYNTHETIC = {"synthetic", "profile", "sparsity", "prune", "lock", "frozen", "rule", "bits"}
+OF_SYNTHETIC |= {"seed", "generator", "input_size", "classes"}
 
 
 def show(answer: dict[str, Any]) -> RenderableType:
     head = [Text(f"wrote {answer['file']}"), Text(tables.origin(answer["provenance"]))]
-    return Group(*head, tables.ratios(answer), tables.sizes(answer))
+    tail = []
+    if "why" in answer["affine"]:
+        tail.append(Text(f"affines: {answer['affine']['why']}"))
+    if "images" in answer["affine"]:
+        compared = answer["affine"]
+        differ = f"{compared['different']} predictions differ from the trainer's"
+        tail.append(Text(f"affines: {cli.count(compared['images'], 'test image')} compared, {differ}"))
+    return Group(*head, tables.ratios(answer), tables.sizes(answer), *tail)
 
 
 @cli.command(
@@ -67,6 +83,18 @@ def main(
     generator: cli.Generator = "philox4x32",
     input_size: cli.InputSize = None,
     classes: cli.Classes = None,
+    affine_bits: Annotated[
+        str,
+        typer.Option(
+            help="Bits of a scale or shift: 8, 16, 32, or auto: the fewest, layer by layer, that leave every "
+            "prediction of the run's test images as it is.",
+            callback=cli.one_of("auto", "8", "16", "32"),
+        ),
+    ] = "auto",
+    data_dir: cli.DataDir = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Compare predictions of only the first so many test images.", min=1)
+    ] = None,
     as_json: cli.Json = False,
     version: cli.Version = False,
 ) -> cli.Answer:
@@ -74,18 +102,24 @@ def main(
 
     RUN is a folder that slt-train wrote; --synthetic packs a ticket of any known network without a search.
     Each layer's mask is coded in the mode that takes the fewest bytes; --json lists what was tried. Fewer
-    --planes decode faster, 0 ignores the initial scores.
+    --planes decode faster, 0 ignores the initial scores. Affines of a synthetic ticket have 32 bits unless
+    --affine-bits says else.
     The file appears whole or not at all.
     """
     if (run is None) == (synthetic is None):
         cli.usage("give either a RUN folder or --synthetic NETWORK")
     if out is None:
         cli.usage("say where to write with -o FILE")
+    widths = {"asked": affine_bits}
     if run is not None:
-        _only_synthetic(context)
-        parts = result.load(result.find(run)).ticket_parts()
-        ticket = ticket_from_masks(**parts, planes=planes)
+        _only_for(context, "--synthetic", OF_RUNS | OF_BOTH)
+        folder = result.find(run)
+        ticket = ticket_from_masks(**result.load(folder).ticket_parts(), planes=planes)
+        if affine_bits == "auto":
+            ticket, found = _narrowest(ticket, folder, data_dir, limit)
+            widths |= found
     else:
+        _only_for(context, "a RUN", OF_SYNTHETIC | OF_BOTH)
         image = cli.image_shape(input_size) if input_size else None
         network = models.network(str(synthetic), input=image, classes=classes)
         source = Source.named(generator, seed)
@@ -96,17 +130,47 @@ def main(
         shares = _shares(result.load_summary(result.find(profile)), len(network.layers)) if profile else None
         ratios = (sparsity, prune, lock, rule, bits)
         ticket = synthetic_ticket(network, source, *ratios, planes, shares)  # type: ignore[arg-type]
+    if affine_bits != "auto":
+        ticket = with_affine_bits(ticket, int(affine_bits))
     save(ticket, out)
-    return {"file": str(out), **ticket_report(ticket)}
+    return {"file": str(out), "affine": widths, **ticket_report(ticket)}
 
 
-def _only_synthetic(context: typer.Context) -> None:
-    """Bad usage if a flag is given that has no meaning for a run."""
+def _only_for(context: typer.Context, other: str, allowed: set[str]) -> None:
+    """Bad usage if a flag is given that is for the `other` kind of ticket alone."""
     for name, value in context.params.items():
         given = context.get_parameter_source(name)
-        of_runs = name in ("run", "out", "planes", "as_json")
-        if not of_runs and given is not None and given.name == "COMMANDLINE":
-            cli.usage(f"--{name.replace('_size', '')} {value} is for --synthetic; a run has its own")
+        if name not in allowed and given is not None and given.name == "COMMANDLINE":
+            flag = name.replace("_size", "").replace("_", "-")
+            cli.usage(f"--{flag} {value} is for {other} alone")
+
+
+def _narrowest(
+    ticket: Ticket, folder: Path, data_dir: Path | None, limit: int | None
+) -> tuple[Ticket, dict[str, Any]]:
+    """The ticket with the narrowest affines that keep the trainer's predictions of its test images, and on
+    how many images; the ticket as it is where these or the predictions cannot be had, and why.
+    """
+    if all(layer.affine is None for layer in ticket.layers):
+        return ticket, {}
+    try:
+        trainer = result.load_predictions(folder)
+        data, rules, size = result.load_summary(folder).data, ticket.preprocessing, ticket.network.input
+        images = load_data(data, "test", data_dir, size=size, resize=rules.resize, limit=limit)
+    except SltError as error:
+        return ticket, {"why": f"32 bits, as predictions cannot be compared: {error}"}
+    count = len(images)
+    if images.labels is None or not np.array_equal(images.labels, trainer.labels[: limit or count]):
+        return ticket, {"why": f"32 bits, as {data} is not what the run was tested on"}
+    with cli.progress() as bar:
+        task = bar.add_task("affine", total=count)
+        found = narrowest(
+            ticket,
+            lambda part: preprocess(images.pixels[part], rules, size),
+            trainer.classes[:count],
+            lambda what, done: bar.update(task, description=f"affine: {what}", completed=done),
+        )
+    return found.ticket, {"images": count, "different": found.different}
 
 
 def _shares(summary: result.Summary, layers: int) -> list[float]:

@@ -56,7 +56,14 @@ def sizes(answer: dict[str, Any]) -> RenderableType:
     bits = f"{answer['bits_per_weight']:.4f} bits per weight"
     if answer["bits_per_free_weight"]:
         bits += f", {answer['bits_per_free_weight']:.3f} per free weight (whole file)"
-    return Group(by_part, others, Text(bits))
+    return Group(by_part, others, Text(bits), *map(Text, _affines(answer["layers"])))
+
+
+def _affines(layers: list[dict[str, Any]]) -> list[str]:
+    """A line that says how many bits a scale or shift has; none for a ticket without affines."""
+    widths = [layer["affine_bits"] for layer in layers if layer["affine_bits"]]
+    counts = [f"{bits} bits in {widths.count(bits)}" for bits in sorted(set(widths))]
+    return [f"scales and shifts of {', '.join(counts)} of {len(layers)} layers"] if widths else []
 
 
 def ratios(answer: dict[str, Any]) -> Text:

@@ -77,6 +77,7 @@ def _layer(layer: Layer, macs: int) -> dict[str, Any]:
         **_candidates(layer.code),
         "mask_bits": 8 * len(layer.code.payload),
         "entropy_bits": entropy_bits(layer.free, free_kept),
+        "affine_bits": layer.affine_bits,
         "freeze": {"bits": layer.freeze.bits, "prune": layer.freeze.prune, "lock": layer.freeze.lock},
     }
 

@@ -213,7 +213,7 @@ def test_a_missing_folder_is_named(call):
 
 def test_a_search_is_packed_as_it_was_found(call, run, tmp_path):
     path = tmp_path / "found.slt"
-    code, out, _ = call(export, run, "-o", path, "--json")
+    code, out, _ = call(export, run, "-o", path, "--affine-bits", "32", "--json")
     answer, ticket = json.loads(out), load(path)
     assert code == 0
     assert answer["provenance"]["method"] == "edge-popup"
@@ -263,6 +263,61 @@ def test_the_packed_file_predicts_what_the_trainer_did(call, run, tmp_path):
     assert call(slt_run, path, "--data", "digits", "--split", "train", "--against", run)[0] == 1
 
 
+def widths(answer: dict) -> list[int]:
+    return [layer["affine_bits"] for layer in answer["layers"]]
+
+
+def test_affines_are_as_narrow_as_predictions_allow(call, run, tmp_path):
+    path, answers = tmp_path / "found.slt", {}
+    for bits in ("8", "16", "32", "auto"):
+        code, out, _ = call(export, run, "-o", path, "--affine-bits", bits, "--json")
+        assert code == 0
+        answers[bits] = json.loads(out)
+        asked = 0 if bits == "auto" else int(bits)
+        assert bits == "auto" or widths(answers[bits]) == [asked, 0]
+        assert answers[bits]["affine"]["asked"] == bits
+    sizes = [answers[bits]["parts"]["affine"] for bits in ("8", "16", "32")]
+    assert sizes == [2 * (8 + 90) + 4, 2 * (8 + 180) + 4, 8 * 90 + 4]
+    assert answers["auto"]["affine"] == {"asked": "auto", "images": 355, "different": 0}
+    assert answers["auto"]["parts"]["affine"] <= sizes[1]
+    code, out, _ = call(slt_run, path, "--data", "digits", "--against", run, "--json")
+    assert json.loads(out)["against"]["same"] == 355
+    code, out, _ = call(inspect, path, "--json")
+    assert widths(json.loads(out)) == widths(answers["auto"])
+    code, out, _ = call(export, run, "-o", path, "--limit", "3")
+    assert "3 test images compared, 0 predictions differ" in out
+    assert "scales and shifts of 8 bits in 1 of 2 layers" in out
+
+
+def test_affines_stay_where_predictions_cannot_be_compared(call, run, tmp_path):
+    path, kept = tmp_path / "found.slt", Path(run) / "predictions.npz"
+
+    def why() -> str:
+        code, out, _ = call(export, run, "-o", path, "--json")
+        answer = json.loads(out)
+        assert (code, widths(answer)) == (0, [32, 0])
+        return answer["affine"]["why"]
+
+    with np.load(kept) as archive:
+        arrays = dict(archive)
+    arrays["labels"] = arrays["labels"][::-1]
+    np.savez(kept, **arrays)
+    assert "digits is not what the run was tested on" in why()
+    kept.unlink()
+    assert str(kept) in why()
+    summary = Path(run) / "result.json"
+    summary.write_text(summary.read_text().replace('"data": "digits"', '"data": "nowhere"'))
+    assert "predictions cannot be compared" in why()
+
+
+def test_a_synthetic_ticket_has_the_affines_that_were_asked_for(call, tmp_path):
+    arguments = ["--synthetic", "resnet18-cifar@0.1", "-o", tmp_path / "net.slt", "--json"]
+    for flags, bits in (([], 32), (["--affine-bits", "auto"], 32), (["--affine-bits", "16"], 16)):
+        code, out, _ = call(export, *arguments, *flags)
+        assert code == 0
+        assert set(widths(json.loads(out))) == {0, bits}
+
+
 def test_a_profile_copies_the_layers_shares(call, run, tmp_path):
     found, copied = tmp_path / "found.slt", tmp_path / "copied.slt"
     call(export, run, "-o", found)
@@ -298,6 +353,9 @@ def test_export_refuses(call, arguments, code, error):
         ["--sparsity", "2"],
         ["--synthetic", "conv2", "--rule", "pyramidal", "-o", "x.slt"],
         ["--synthetic", "conv2", "--frozen", "0.5", "--lock", "0.5", "-o", "x.slt"],
+        ["--synthetic", "conv2", "--limit", "5", "-o", "x.slt"],
+        ["--synthetic", "conv2", "--affine-bits", "12", "-o", "x.slt"],
+        [".", "--sparsity", "0.5", "-o", "x.slt"],
     ],
 )
 def test_export_tells_bad_usage(call, arguments):
