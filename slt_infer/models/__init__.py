@@ -28,6 +28,8 @@ _BUILDERS: dict[str, tuple[Builder, tuple[Image, int]]] = {
     "resnet18": (imagenet_resnet((2, 2, 2, 2), bottleneck=False), _IMAGENET),
     "resnet34": (imagenet_resnet((3, 4, 6, 3), bottleneck=False), _IMAGENET),
     "resnet50": (imagenet_resnet((3, 4, 6, 3), bottleneck=True), _IMAGENET),
+    "resnet101": (imagenet_resnet((3, 4, 23, 3), bottleneck=True), _IMAGENET),
+    "wide_resnet50_2": (imagenet_resnet((3, 4, 6, 3), bottleneck=True, wide=2), _IMAGENET),
 }
 
 NAMES: tuple[str, ...] = ("mlp-784-300-100-10", *_BUILDERS)

@@ -55,6 +55,49 @@ def test_multiply_accumulates(name: str, macs: int) -> None:
     assert sum(network(name).macs()) == macs
 
 
+# What torchvision prints beside its weights: parameters (ours, the norms' and a bias per class), and 10^9
+# multiply-accumulates.
+@pytest.mark.parametrize(
+    ("name", "parameters", "billions"),
+    [
+        ("resnet18", 11_689_512, "1.814"),
+        ("resnet34", 21_797_672, "3.664"),
+        ("resnet50", 25_557_032, "4.089"),
+        ("resnet101", 44_549_160, "7.801"),
+        ("wide_resnet50_2", 68_883_240, "11.398"),
+    ],
+)
+def test_published_sizes(name: str, parameters: int, billions: str) -> None:
+    graph = network(name)
+    assert graph.weights + norm_floats(graph) + graph.classes == parameters
+    assert f"{sum(graph.macs()) / 1e9:.3f}" == billions
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "wide"), [("resnet101", (3, 4, 23, 3), 1), ("wide_resnet50_2", (3, 4, 6, 3), 2)]
+)
+def test_bottlenecks_layer_by_layer(name: str, blocks: tuple[int, ...], wide: int) -> None:
+    """Sizes as the papers tabulate them: channels of each convolution, and images of 56, 28, 14 and 7."""
+    wanted, channels = [(64, 3, 7, 112)], 64
+    for stage, count in enumerate(blocks):
+        out, inner, side = 256 << stage, wide * 64 << stage, 56 >> stage
+        for block in range(count):
+            before = 2 * side if stage and not block else side  # the 3x3 has the stride
+            wanted += [(inner, channels, 1, before), (inner, inner, 3, side), (out, inner, 1, side)]
+            wanted += [(out, channels, 1, side)] * (block == 0)
+            channels = out
+    graph = network(name)
+    shapes, found = graph.shapes(), []
+    for number, node in enumerate(graph.nodes):
+        if isinstance(node, Conv2d):
+            layer = graph.layers[node.layer]
+            assert layer.kernel[0] == layer.kernel[1]
+            assert layer.affine
+            found.append((layer.out, layer.inputs, layer.kernel[0], shapes[number + 1][1]))
+    assert found == wanted
+    assert (graph.layers[-1].out, graph.layers[-1].inputs) == (1000, 2048)
+
+
 # IteRand, section 5: widths r = 0.25 to 2; the stem of a ResNet is not scaled (97.8 M for ResNet-50 at 2).
 @pytest.mark.parametrize(
     ("name", "weights"),
