@@ -22,6 +22,7 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON")'
 	$(PYTHON) -m venv $(VENV)
 
+EXTRAS = t['project']['optional-dependencies']
 LISTED = $(BIN)/python -c "import tomllib; t = tomllib.load(open('pyproject.toml', 'rb')); print(*$(1), sep='\n')"
 
 $(VENV)/.tools: pyproject.toml constraints.txt | $(BIN)/python
@@ -38,8 +39,15 @@ $(VENV)/.search: $(VENV)/.tools $(SOURCES)
 
 $(VENV)/.test: $(VENV)/.search
 	@echo "Installing what the tests need"
-	@$(call LISTED,(r for rs in t['project']['optional-dependencies'].values() for r in rs)) > $(VENV)/test.txt
+	@$(call LISTED,(r for e in $(EXTRAS).items() if e[0] != 'peers' for r in e[1])) > $(VENV)/test.txt
 	$(PIP) -r $(VENV)/test.txt
+	@touch $@
+
+# Without them the tests that need them are skipped.
+$(VENV)/.peers: $(VENV)/.test
+	@echo "Installing the engines to compare with (about 300 MB)"
+	@$(call LISTED,$(EXTRAS)['peers']) > $(VENV)/peers.txt
+	$(PIP) -r $(VENV)/peers.txt
 	@touch $@
 
 # demo/ keeps the run and the packed file, to look at.
@@ -66,9 +74,9 @@ lint: $(VENV)/.test
 	@cd build/typing/slt_infer && ln -s ../../../slt_infer/* ../../../kernels ../../../tools .
 	cd build/typing && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p slt_infer
 
-bench: $(VENV)/.test
-	@mkdir -p build
-	$(BIN)/python -m pytest benchmarks --benchmark-json=build/benchmarks.json
+bench: $(VENV)/.peers
+	$(BIN)/slt-bench codec
+	$(BIN)/slt-bench networks
 
 # The C++ tests without Python: as compiled for this machine, under the address and undefined-behaviour sanitizers, and
 # for aarch64 in qemu where the cross compiler is there.
@@ -112,5 +120,5 @@ wheel-test: $(VENV)/.tools
 	cd build/wheel/elsewhere && ../venv/bin/python -m pytest -q -p no:cacheprovider $(WHEEL_TESTS)
 
 clean:
-	rm -rf build dist demo *.egg-info slt_infer/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
-	rm -f $(VENV)/.tools $(VENV)/.search $(VENV)/.test
+	rm -rf build dist demo *.egg-info slt_infer/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f $(VENV)/.tools $(VENV)/.search $(VENV)/.test $(VENV)/.peers

@@ -13,12 +13,36 @@ from rich.table import Table
 from rich.text import Text
 
 from slt_infer import _core
-from slt_infer.tools import bench_codec, cli
+from slt_infer.tools import bench_codec, bench_networks, cli
 
-TOPICS = ("codec",)
+TOPICS = ("codec", "networks")
+NETWORK_COLUMNS = ("engine", "type", "mode", "median", "min", "max", "ratio")
 
 
 def show(answer: dict[str, Any]) -> RenderableType:
+    machine = answer["machine"]
+    head = f"{machine['cpu']}, {machine['cpus']} CPUs, load {machine['load']:.1f}; {answer['command']}"
+    return Group(Text(head), *(_codec(answer) if "planes" in answer else _networks(answer)))
+
+
+def _networks(answer: dict[str, Any]) -> list[RenderableType]:
+    peers = ", ".join(f"{name} {version}" for name, version in answer["versions"].items())
+    shown: list[RenderableType] = [Text(peers)]
+    for name in dict.fromkeys(row["ticket"] for row in answer["results"]):
+        rows = [row for row in answer["results"] if row["ticket"] == name]
+        head = (
+            f"{name}: density {rows[0]['density']:.3g}, of multiply-accumulates {rows[0]['mac_density']:.3g}"
+        )
+        table = _table("ms; ratio to OpenVINO int8", *NETWORK_COLUMNS)
+        yard = next(r["ms_median"] for r in rows if (r["engine"], r["type"]) == ("openvino", "int8"))
+        for row in rows:
+            times = [f"{row[key]:.4g}" for key in ("ms_median", "ms_min", "ms_max")]
+            table.add_row(row["engine"], row["type"], row["mode"], *times, f"{row['ms_median'] / yard:.2f}")
+        shown += [Text(head), table]
+    return shown
+
+
+def _codec(answer: dict[str, Any]) -> list[RenderableType]:
     columns = ("mask", "mode", "isa", "decode", "encode", "rows", "bits", "iid", "prior")
     codec = _table("masks: Gbit/s of free weights, Gpositions/s, bits per free weight", *columns)
     for row in answer["results"]:
@@ -38,23 +62,37 @@ def show(answer: dict[str, Any]) -> RenderableType:
         f"{row['size_over_entropy']:.3f} x iid"
         for row in answer["quoted"]
     ]
-    machine = answer["machine"]
-    head = f"{machine['cpu']}, {machine['cpus']} CPUs, load {machine['load']:.1f}; {answer['command']}"
-    return Group(Text(head), codec, planes, *map(Text, notes))
+    return [codec, planes, *map(Text, notes)]
 
 
 def _table(title: str, *columns: str) -> Table:
     """Names to the left, numbers to the right, no lines: it must fit into 80 columns."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), title_style="bold")
     for column in columns:
-        left = column in ("mask", "mode", "plane", "generator", "isa")
+        left = column in ("mask", "mode", "plane", "generator", "isa", "engine", "type")
         table.add_column(column, justify="left" if left else "right", no_wrap=True)
     return table
 
 
-@cli.command("slt-bench", example="slt-bench codec --mask dense --isa avx512 --json", show=show)
+@cli.command(
+    "slt-bench",
+    example=[
+        "slt-bench networks --net resnet18/0.8/65-5",
+        "slt-bench codec --mask dense --isa avx512 --json",
+    ],
+    show=show,
+)
 def main(
-    topic: Annotated[str, typer.Argument(metavar="codec", help="What to measure.")],
+    topic: Annotated[str, typer.Argument(metavar="|".join(TOPICS), help="What to measure.")],
+    net: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--net",
+            metavar="TICKET",
+            help="NETWORK/SPARSITY/PRUNE-LOCK, the last two in per cent; "
+            f"default {', '.join(bench_networks.TICKETS)}.",
+        ),
+    ] = None,
     mask: Annotated[
         list[str] | None,
         typer.Option("--mask", metavar="NAME", help=f"Of {', '.join(bench_codec.MASKS)}; default all."),
@@ -70,31 +108,49 @@ def main(
     as_json: cli.Json = False,
     version: cli.Version = False,
 ) -> cli.Answer:
-    """Measures the mask codec and the random planes: medians of repeats in turn.
+    """Measures one part, next to what else does it: medians of repeats in turn.
 
-    decode: free weights per second, score planes made anew where a mask needs them.
-    encode: with densities or intervals known. rows: positions per second of whole
-    rows, from tiles to kept bits and signs. Peers code the same bits: constriction,
-    zstd -19, xz -9e. One thread: its CPU time; several: elapsed time, and each does
-    the whole for itself.
+    networks (--net): one image through the network of a synthetic ticket, f32, and
+    through the same network, dense, in torch, ONNX Runtime and OpenVINO, f32 and
+    int8. Needs slt-infer[peers]. Outputs are compared before anything is timed.
+
+    codec (--mask, --isa): decode: free weights per second, score planes made anew
+    where a mask needs them. encode: with densities or intervals known. rows:
+    positions per second of whole rows, from tiles to kept bits and signs. Peers
+    code the same bits: constriction, zstd -19, xz -9e; each thread does the whole.
+
+    One thread: CPU time; several: elapsed time.
     """
     known = {"topic": TOPICS, "--mask": tuple(bench_codec.MASKS), "--isa": tuple(_core.machine()["isas"])}
     for where, given in (("topic", [topic]), ("--mask", mask or []), ("--isa", isa or [])):
         for name in given:
             if name not in known[where]:
                 cli.usage(f"{where}: no {name!r}; there are: {', '.join(known[where])}")
-    masks, isas = list(mask or known["--mask"]), list(isa or known["--isa"])
+    flags = {"--net": net, "--mask": mask, "--isa": isa}
+    for flag in ("--mask", "--isa") if topic == "networks" else ("--net",):
+        if flags[flag]:
+            cli.usage(f"{flag} is not for {topic}")
     load = os.getloadavg()[0]
-    results, planes, missing = bench_codec.measure(masks, isas, threads, seconds, bench_codec.FREE)
-    flags = [flag for name in mask or [] for flag in ("--mask", name)]
-    flags += [flag for name in isa or [] for flag in ("--isa", name)]
-    flags += ["--threads", str(threads), "--seconds", f"{seconds:g}"]
+    if topic == "networks":
+        measured = {
+            "clock": bench_networks.clock_of(threads).__name__,
+            "versions": bench_networks.versions(),
+            "results": bench_networks.measure(net or bench_networks.TICKETS, threads, seconds),
+        }
+    else:
+        masks, isas = mask or known["--mask"], isa or known["--isa"]
+        results, planes, missing = bench_codec.measure(masks, isas, threads, seconds, bench_codec.FREE)
+        measured = {
+            "clock": bench_codec.clock_of(threads).__name__,
+            "results": results,
+            "planes": planes,
+            "missing": missing,
+            "quoted": bench_codec.QUOTED,
+        }
+    words = [word for flag, names in flags.items() for name in names or [] for word in (flag, name)]
+    words += ["--threads", str(threads), "--seconds", f"{seconds:g}"]
     return {
         "machine": {**_core.machine(), "cpus": os.cpu_count(), "load": load, "system": platform.platform()},
-        "command": shlex.join(["slt-bench", topic, *flags]),
-        "clock": bench_codec.clock_of(threads).__name__,
-        "results": results,
-        "planes": planes,
-        "missing": missing,
-        "quoted": bench_codec.QUOTED,
+        "command": shlex.join(["slt-bench", topic, *words]),
+        **measured,
     }

@@ -73,7 +73,15 @@ def test_text_fits_80_columns(capsys):
     assert "…" not in table
 
 
-@pytest.mark.parametrize("flags", [["networks"], ["codec", "--mask", "35-35"], ["codec", "--isa", "mmx"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["kernels"],
+        ["codec", "--mask", "35-35"],
+        ["codec", "--isa", "mmx"],
+        ["codec", "--net", "conv2/0.5/0-0"],
+    ],
+)
 def test_unknown_names_are_bad_usage(flags):
     with pytest.raises(SystemExit) as end:
         main(flags)
