@@ -32,6 +32,7 @@ NETWORKS = [
     "mlp-784-300-100-10@0.1",
     *(f"{name}@0.1" for name in ("conv2", "conv4", "conv6")),
     *(f"{name}@0.05" for name in ("resnet18-cifar", "resnet34-cifar", "resnet18", "resnet34", "resnet50")),
+    *(f"{name}@0.05" for name in ("resnet101", "wide_resnet50_2")),
 ]
 
 
