@@ -1,19 +1,20 @@
 """What else would tell a mask bit, beside its initial score: channels, positions, neighbours, signs.
 
-    python benchmarks/contexts.py RUN... > table.md
+    python benchmarks/contexts.py RUN... [--least FREE]
 
-For each layer of a searched ticket with at least MIN_FREE free weights: bits per free weight given the
+For each layer of the searched tickets with at least FREE free weights: bits per free weight given the
 intervals of the initial score that a `prior` mask would have, and given these together with one more context.
 Nothing is free of charge: every figure is a code length that a decoder could follow.
 
 adaptive: counts of the bits before it in a free weight's own (interval, context), the Krichevsky-Trofimov
 estimator; so a context of many values pays for learning them. offset: one byte of log-odds, added to the
-interval's, for each value of the context where that saves more than the byte, and a bit that says whether.
+interval's, for each value of the context where that saves more than the byte, and a bit that says whether;
+signed offset: subtracted from it where the weight is negative.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import lgamma
@@ -28,8 +29,9 @@ from slt_infer.search import result
 from slt_infer.search.source import source_layer
 from slt_infer.ticket import Conv2d, Flatten, Linear, Network, Source, pack_bits, unpack_bits
 
-MIN_FREE = 5_000
 EXCESS = (-2.0, -1.0, -0.4, 0.4, 1.0, 2.0)  # standard deviations, edges of seven levels
+
+RATIOS = (0.5, 0.75, 0.9, 1.1, 1.33, 2.0)  # edges of seven levels
 
 Ints = NDArray[np.int64]
 _lgamma = np.frompyfunc(lgamma, 1, 1)
@@ -64,14 +66,14 @@ def images_of(network: Network) -> dict[int, tuple[int, int, int]]:
     return found
 
 
-def layers(run: result.Result) -> Iterator[Layer]:
+def layers(run: result.Result, least: int) -> Iterator[Layer]:
     network, source = run.network, run.summary.source
     flat = images_of(network)
     convolutions = {node.layer for node in network.nodes if isinstance(node, Conv2d)}
     for i, (shape, freeze, mask) in enumerate(
         zip(network.layers, run.summary.freezes, run.masks, strict=True)
     ):
-        if len(mask) < MIN_FREE:
+        if len(mask) < least:
             continue
         pattern = source_layer(source, i, shape, freeze)
         bits = pattern.locked.copy()
@@ -147,7 +149,12 @@ def contexts(layer: Layer) -> dict[str, Ints]:
         "kept in the row so far, with signs": excess(layer, 1, own),
         "kept in the column so far, with signs": excess(layer, 0, own),
         "surprise of the pixels around, with signs": around(layer, own),
+        "how far the row has moved": moved(layer, 1),
+        "how far the column has moved": moved(layer, 0),
     }
+    several = "kept in the row so far, with signs", "surprise of the pixels around, with signs"
+    found["both of these, with signs"] = 8 * found[several[0]] + found[several[1]]
+    found["row moved, and kept in it with signs"] = 8 * found[several[0]] + moved(layer, 1)
     different: dict[str, Ints] = {}
     for name, values in found.items():
         context = np.unique(values[layer.free], return_inverse=True)[1]
@@ -176,6 +183,15 @@ def excess(layer: Layer, axis: int, own: Ints) -> Ints:
     return np.digitize(signs * more / np.sqrt(spread + 1), EXCESS).ravel()
 
 
+def moved(layer: Layer, axis: int) -> Ints:
+    """For each weight the level of the mean square of the surprises before it in its row or column, beside
+    what the prior had expected: above 1 where scores went further than elsewhere.
+    """
+    more, variance = (values.reshape(layer.out, layer.fan_in) for values in surprise(layer))
+    squares, spread = (np.cumsum(matrix, axis=axis) - matrix for matrix in (more**2, variance))
+    return np.digitize((squares + 1) / (spread + 1), RATIOS).ravel()
+
+
 def around(layer: Layer, own: Ints) -> Ints:
     """The same of the four neighbours before a weight in its image: left, above and above aside."""
     more, spread = surprise(layer)
@@ -199,43 +215,48 @@ def adaptive_bits(bits: NDArray[np.bool_], states: Ints) -> float:
     return float(-(parts.astype(np.float64) - 2 * lgamma(0.5)).sum() / np.log(2))
 
 
-def offset_bits(bits: NDArray[np.bool_], interval: Ints, context: Ints) -> float:
-    """What adaptive_bits gives for the intervals, less what offsets of log-odds save, plus their price."""
-    size = context.max() + 1
-    state = context * (interval.max() + 1) + interval
-    total = np.bincount(state, minlength=size * (interval.max() + 1)).reshape(size, -1)
-    ones = np.bincount(state, bits, total.size).reshape(size, -1)
-    share = (ones.sum(0) + 0.5) / (total.sum(0) + 1)
-    odds = np.log(share / (1 - share))
+def offset_bits(bits: NDArray[np.bool_], interval: Ints, context: Ints, own: Ints) -> float:
+    """What adaptive_bits gives for the intervals, less what offsets of log-odds save, plus their price.
+    own: -1 where an offset counts the other way round.
+    """
+    size, columns = context.max() + 1, 2 * (interval.max() + 1)
+    state = context * columns + 2 * interval + (own < 0)
+    total = np.bincount(state, minlength=size * columns).reshape(size, columns)
+    ones = np.bincount(state, bits, size * columns).reshape(size, columns)
+    of_interval = ones.sum(0).reshape(-1, 2).sum(1), total.sum(0).reshape(-1, 2).sum(1)
+    share = np.repeat((of_interval[0] + 0.5) / (of_interval[1] + 1), 2)
+    odds, way = np.log(share / (1 - share)), np.where(np.arange(columns) % 2, -1, 1)
 
     def cost(offset: NDArray[np.float64]) -> NDArray[np.float64]:
         """Bits for each value of the context."""
-        logits = odds + offset[:, None]
+        logits = odds + way * offset[:, None]
         return (total * np.logaddexp(0, logits) - ones * logits).sum(1) / np.log(2)
 
     offset = np.zeros(size)
     for _ in range(30):  # Newton's method, damped by a weak pull to 0
-        p = 1 / (1 + np.exp(-(odds + offset[:, None])))
-        slope = (ones - total * p).sum(1) - 0.1 * offset
+        p = 1 / (1 + np.exp(-(odds + way * offset[:, None])))
+        slope = (way * (ones - total * p)).sum(1) - 0.1 * offset
         offset += np.clip(slope / ((total * p * (1 - p)).sum(1) + 0.1), -1, 1)
     saved = cost(np.zeros(size)) - cost(np.clip(np.rint(16 * offset), -128, 127) / 16) - 8
     return adaptive_bits(bits, interval) + size - float(np.maximum(saved, 0).sum())
 
 
-def table(run: result.Result) -> list[list[str]]:
-    """Rows of name, layer, free weights, bits per free weight; then context, adaptive, offset."""
+def table(run: result.Result, least: int) -> list[list[str]]:
+    """Rows of layer, free weights, context, bits per free weight, and what the three codes save."""
     rows = []
-    for layer in layers(run):
+    for layer in layers(run, least):
         bits, free = layer.bits[layer.free], int(layer.free.sum())
+        own = np.where(layer.negative[layer.free], -1, 1)
         alone = adaptive_bits(bits, layer.interval)
         iid = adaptive_bits(bits, np.zeros_like(layer.interval))
-        rows.append([layer.name, f"{free:,}", "no prior", f"{iid / free:.4f}", "", ""])
-        rows.append([layer.name, "", "prior alone", f"{alone / free:.4f}", "", ""])
+        rows.append([layer.name, f"{free:,}", "no prior", f"{iid / free:.4f}", "", "", ""])
+        rows.append([layer.name, "", "prior alone", f"{alone / free:.4f}", "", "", ""])
         for name, context in contexts(layer).items():
             values = int(context.max()) + 1
             costs = (
                 adaptive_bits(bits, layer.interval * values + context),
-                offset_bits(bits, layer.interval, context),
+                offset_bits(bits, layer.interval, context, np.ones_like(own)),
+                offset_bits(bits, layer.interval, context, own),
             )
             saved = [f"{1 - cost / alone:+.1%}" for cost in costs]
             rows.append([layer.name, "", name, f"{min(alone, *costs) / free:.4f}", *saved])
@@ -243,16 +264,21 @@ def table(run: result.Result) -> list[list[str]]:
 
 
 def main() -> None:
-    for folder in map(Path, sys.argv[1:]):
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--least", type=int, default=5_000, metavar="FREE")
+    arguments = parser.parse_args()
+    for folder in arguments.runs:
         run = result.load(result.find(folder))
         summary = run.summary
         print(
             f"\n{summary.network}, {summary.settings['epochs']}, sparsity {summary.sparsity:.2g}, "
             f"{summary.method}, test accuracy {summary.test_accuracy:.2%}\n"
         )
-        print("| layer | free | context beside the prior | bits per free weight | adaptive | offset |")
-        print("|---|--:|---|--:|--:|--:|")
-        for row in table(run):
+        codes = "adaptive | offset | signed offset"
+        print(f"| layer | free | context beside the prior | bits per free weight | {codes} |")
+        print("|---|--:|---|--:|--:|--:|--:|")
+        for row in table(run, arguments.least):
             print(f"| {' | '.join(row)} |")
 
 

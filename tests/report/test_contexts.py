@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from math import comb, log2
 from pathlib import Path
 from types import ModuleType
@@ -46,7 +47,8 @@ def test_nothing_is_found_in_noise(contexts):
     noise = layer(contexts, np.full((40, 300), 0.3))
     alone = contexts.adaptive_bits(noise.bits, noise.interval)
     for context in contexts.contexts(noise).values():
-        assert contexts.offset_bits(noise.bits, noise.interval, context) > alone
+        for own in (np.ones_like(context), np.where(noise.negative, -1, 1)):
+            assert contexts.offset_bits(noise.bits, noise.interval, context, own) > alone
         assert contexts.adaptive_bits(noise.bits, context) > 0.999 * alone
 
 
@@ -64,4 +66,20 @@ def test_what_was_planted_is_found(contexts, name, share):
     alone = contexts.adaptive_bits(planted.bits, planted.interval)
     context = contexts.contexts(planted)[name]
     assert contexts.adaptive_bits(planted.bits, context) < 0.95 * alone
-    assert contexts.offset_bits(planted.bits, planted.interval, context) < 0.95 * alone
+    own = np.ones_like(context)
+    assert contexts.offset_bits(planted.bits, planted.interval, context, own) < 0.95 * alone
+
+
+def test_what_goes_with_the_sign_is_found(contexts):
+    """In each row either the positive weights or the negative ones are kept more often."""
+    random = np.random.Generator(np.random.PCG64(2))
+    planted = layer(contexts, np.full((40, 300), 0.5))
+    own = np.where(planted.negative, -1, 1)
+    way = own * np.repeat(random.choice([-1, 1], 40), 300)
+    planted = replace(planted, bits=random.random(len(own)) < 0.5 + 0.3 * way)
+    alone = contexts.adaptive_bits(planted.bits, planted.interval)
+    found = contexts.contexts(planted)
+    row = found["output channel"]
+    assert contexts.offset_bits(planted.bits, planted.interval, row, own) < 0.8 * alone
+    assert contexts.offset_bits(planted.bits, planted.interval, row, np.ones_like(row)) > 0.99 * alone
+    assert contexts.adaptive_bits(planted.bits, found["kept in the row so far, with signs"]) < 0.8 * alone
