@@ -35,6 +35,8 @@ MAX_HEADER = 2**20
 MAX_FILE = 2**32
 MAX_POSITIONS = 2**20  # summed over the layers, plus MAX_POSITIONS_PER_BYTE a byte of file
 MAX_POSITIONS_PER_BYTE = 2**13
+READING_BYTES = 2**23  # that reading may allocate, and READING_BYTES_PER_BYTE a byte of file
+READING_BYTES_PER_BYTE = 16
 
 Mode = Literal["const", "raw", "static", "prior"]
 Count = Annotated[int, Meta(ge=0, le=2**32)]

@@ -23,15 +23,17 @@ REMEDIES = {
 }
 
 
-def load(path: str | os.PathLike[str]) -> Ticket:
+def load(path: str | os.PathLike[str], max_memory: int | None = None) -> Ticket:
     """A whole, verified ticket. Raises TicketError for a refused file, OSError where it cannot be read.
 
-    `where` of a TicketError begins with the path.
+    max_memory: bytes that reading may allocate (docs/format.md, section 6, says what it may need); a file
+    that may need more is refused. `where` of a TicketError begins with the path.
     """
     size = Path(path).stat().st_size
     try:
         if size > h.MAX_FILE:
             raise TicketError("limit", f"{size} bytes; a ticket has at most {h.MAX_FILE}")
+        _within(size, max_memory)
         with open(path, "rb") as file:
             start = file.read(h.PREFIX.size)
             _prefix(start, size)  # a huge file of another kind is refused before it is read
@@ -43,8 +45,9 @@ def load(path: str | os.PathLike[str]) -> Ticket:
         raise
 
 
-def loads(data: bytes) -> Ticket:
-    """A whole, verified ticket from a file's bytes. Raises TicketError."""
+def loads(data: bytes, max_memory: int | None = None) -> Ticket:
+    """A whole, verified ticket from a file's bytes; max_memory as in `load`. Raises TicketError."""
+    _within(len(data), max_memory)
     header_bytes = _prefix(data[: h.PREFIX.size], len(data))
     header = _header(data, header_bytes)
     cursor = _Cursor(data, h.PREFIX.size + header_bytes)
@@ -57,6 +60,15 @@ def loads(data: bytes) -> Ticket:
         raise TicketError("trailing", f"{len(data) - cursor.at} bytes after the last part", "file", cursor.at)
     layers = tuple(map(lambda *of: _layer(header, *of), header.layers, codes, affines))
     return Ticket(header.network, header.source, layers, header.preprocessing, header.provenance)
+
+
+def _within(size: int, max_memory: int | None) -> None:
+    needed = h.READING_BYTES + h.READING_BYTES_PER_BYTE * size
+    if max_memory is not None and needed > max_memory:
+        message = (
+            f"reading {size} bytes may take {needed} bytes of memory; {max_memory} are allowed: allow more"
+        )
+        raise TicketError("limit", message)
 
 
 def _prefix(start: bytes, size: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 from slt_infer import reference
 from slt_infer.codec import pattern_counts, ticket_from_masks
 from slt_infer.errors import TicketError
-from slt_infer.format import dumps, loads
+from slt_infer.format import dumps, load, loads
 from slt_infer.ticket import (
     Flatten,
     Freeze,
@@ -104,3 +104,15 @@ def test_masks_are_decoded_as_they_were_given():
     mask = np.random.Generator(np.random.PCG64(1)).random(12_000) < 0.1
     ticket = ticket_from_masks(network, Source(), [Freeze()], [mask], [None])
     assert np.array_equal(unpack_bits(ticket.layers[0].mask, 12_000), mask)
+
+
+def test_a_user_may_limit_the_memory_of_reading(ticket, tmp_path):
+    data, path = dumps(ticket), tmp_path / "net.slt"
+    path.write_bytes(data)
+    enough = 2**23 + 16 * len(data)
+    assert load(path, enough).kept == loads(data, enough).kept == ticket.kept
+    for read in (lambda limit: load(path, limit), lambda limit: loads(data, limit)):
+        with pytest.raises(TicketError) as error:
+            read(enough - 1)
+        assert error.value.code == "limit"
+        assert f"{enough} bytes of memory; {enough - 1} are allowed" in str(error.value)
