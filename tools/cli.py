@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -62,6 +63,17 @@ def _print_version(given: bool) -> None:
         raise typer.Exit(0)
 
 
+def byte_count(text: str) -> int:
+    """The bytes of `1000000`, `64MB` (millions) or `64MiB` (2^20); k, M, G, T, in either case, with or
+    without the B.
+    """
+    match = re.fullmatch(r"(\d{1,18})\s*(?:([kmgt])(i?))?b?", text.strip().lower())
+    if not match:
+        usage(f"a number of bytes such as 1000000, 64MB or 64MiB, not {text!r}")
+    number, unit, binary = match.groups()
+    return int(number) * (1024 if binary else 1000) ** (" kmgt".index(unit) if unit else 0)
+
+
 # Flags that several commands have. Their meaning is the same everywhere, so they are written once.
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
 TicketFile = Annotated[Path, typer.Argument(metavar="FILE", help="A packed ticket (.slt).")]
@@ -95,6 +107,15 @@ Generator = Annotated[
 InputSize = Annotated[str | None, typer.Option("--input", metavar="CxHxW", help="Shape of one input image.")]
 Classes = Annotated[int | None, typer.Option("--classes", help="Number of classes.", min=1)]
 Threads = Annotated[int, typer.Option("--threads", help="CPU threads.", min=1)]
+MaxMemory = Annotated[
+    int | None,
+    typer.Option(
+        "--max-memory",
+        metavar="BYTES",
+        parser=byte_count,
+        help="Refuse a file whose reading may take more memory; 64MB and 64MiB are understood.",
+    ),
+]
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
 ]

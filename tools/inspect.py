@@ -62,6 +62,7 @@ def main(
     machine: Annotated[
         bool, typer.Option("--machine", help="Tell which instruction set is used here, and why.")
     ] = False,
+    max_memory: cli.MaxMemory = None,
     as_json: cli.Json = False,
     version: cli.Version = False,
 ) -> cli.Answer:
@@ -74,7 +75,7 @@ def main(
         return dict(_core.machine())
     if file is None:
         cli.usage("give a FILE, or --machine")
-    ticket = load(file)
+    ticket = load(file, max_memory=max_memory)
     if weights is None:
         rules = msgspec.to_builtins(ticket.preprocessing)
         return {"file": str(file), "format": VERSION, "preprocessing": rules, **ticket_report(ticket)}

@@ -120,6 +120,14 @@ def test_usage_and_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
+def test_byte_count() -> None:
+    sizes = {"123": 123, "123B": 123, "64MB": 64_000_000, "64 MiB": 2**26, "1g": 10**9, "2Ki": 2048}
+    assert {text: cli.byte_count(text) for text in sizes} == sizes
+    for text in ("", "MB", "-1", "1.5GB", "1XB", "1iB", "1e9"):
+        with pytest.raises(cli.typer.BadParameter):
+            cli.byte_count(text)
+
+
 @pytest.mark.parametrize("text", ["3x32", "3x32x", "0x1x1", "axbxc", "3x32x32x1", "-3x1x1"])
 def test_image_shape(text: str) -> None:
     assert cli.image_shape("3x32x16") == (3, 32, 16)

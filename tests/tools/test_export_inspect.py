@@ -380,6 +380,17 @@ def test_inspect_refuses_a_damaged_file(call, packed):
     assert err.startswith("Error: ")
 
 
+@pytest.mark.parametrize("command", [inspect, slt_run])
+def test_memory_for_reading_has_a_limit(call, packed, command):
+    flags = [] if command is inspect else ["--data", "digits", "--resize", "stretch", "--limit", "1"]
+    assert call(command, packed[0], *flags, "--max-memory", "64MiB")[0] == 0
+    code, out, _ = call(command, packed[0], *flags, "--max-memory", "1MB", "--json")
+    error = json.loads(out)["error"]
+    assert (code, error["code"]) == (1, "limit")
+    assert "1000000" in error["message"].replace(",", "")
+    assert call(command, packed[0], *flags, "--max-memory", "much")[0] == 2
+
+
 @pytest.mark.parametrize("arguments", [["--weights", "nothing"], []])
 def test_inspect_refuses_what_is_not_there(call, packed, tmp_path, arguments):
     path = packed[0] if arguments else tmp_path / "none.slt"
