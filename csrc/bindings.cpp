@@ -245,10 +245,14 @@ py::array_t<uint32_t> layer_mask(const LayerCode& layer, const std::string& isa)
     return to_numpy(mask);
 }
 
-uint64_t layer_ones(const LayerCode& layer, const std::string& isa) {
+py::array_t<uint32_t> layer_tile_ones(const LayerCode& layer, const std::string& isa) {
     const slt::Ops& ops = slt::ops(isa);
-    py::gil_scoped_release release;
-    return layer.ones(ops);
+    std::vector<uint32_t> ones;
+    {
+        py::gil_scoped_release release;
+        ones = layer.tile_ones(ops);
+    }
+    return to_numpy(ones);
 }
 
 py::tuple layer_rows(const LayerCode& layer, uint32_t first, uint32_t count,
@@ -291,8 +295,8 @@ void bind_layer(py::module_& module) {
              "(pruned, locked, free) weights, without padding.")
         .def("mask", &layer_mask, arg("isa") = "",
              "uint32 [ceil(free / 32)]: all mask bits by free ordinal.")
-        .def("ones", &layer_ones, arg("isa") = "",
-             "Set mask bits; every tile is decoded and checked, a few at a time.")
+        .def("tile_ones", &layer_tile_ones, arg("isa") = "",
+             "uint32 [tiles]: set mask bits; every tile is decoded and checked, a few at a time.")
         .def("rows", &layer_rows, arg("first"), arg("count"), arg("isa") = "",
              "(kept, sign), uint64 [count, P / 64]; sign is 1 where negative, 0 where not kept.");
 }

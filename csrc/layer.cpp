@@ -291,13 +291,16 @@ std::vector<uint32_t> LayerCode::mask(const Ops& ops) const {
     return bits;
 }
 
-uint64_t LayerCode::ones(const Ops& ops) const {
-    if (!has_mask()) return fields_.mode == MaskMode::all ? counts(ops).free : 0;
-    uint64_t total = 0;
+std::vector<uint32_t> LayerCode::tile_ones(const Ops& ops) const {
+    std::vector<uint32_t> ones;
+    ones.reserve(tiles_.size());
+    if (!has_mask()) refuse("a const layer has no tiles");
     each_mask(ops, [&](const Tile&, const uint32_t* words, size_t count) {
+        uint32_t total = 0;
         for (size_t i = 0; i < count; ++i) total += std::popcount(words[i]);
+        ones.push_back(total);
     });
-    return total;
+    return ones;
 }
 
 }  // namespace slt

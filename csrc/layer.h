@@ -76,7 +76,7 @@ class LayerCode {
         decode_masks(tile, 1, &out, ops);
     }
     // The same for count <= kTilesTogether tiles from `first` on, faster than one by one; mask() and
-    // ones() use it, streaming holds one tile.
+    // tile_ones() use it, streaming holds one tile.
     void decode_masks(uint32_t first, uint32_t count, uint32_t* const* out, const Ops& ops) const;
 
     // 2. (rows in parallel) Free and locked bits, row_words() words a row, padding zero, and
@@ -107,7 +107,8 @@ class LayerCode {
     // Per tile of tile_rows rows, from the pattern.
     std::vector<uint32_t> free_counts(const Ops& ops) const;
     std::vector<uint32_t> mask(const Ops& ops) const;  // all mask bits by free ordinal
-    uint64_t ones(const Ops& ops) const;               // set mask bits; holds a few tiles only
+    // Set mask bits of each tile; holds a few tiles only.
+    std::vector<uint32_t> tile_ones(const Ops& ops) const;
 
   private:
     Plane scores() const;

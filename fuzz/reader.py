@@ -48,7 +48,8 @@ def check(data: bytes) -> None:
         ticket = None
     if ticket is not None:
         assert file_format.dumps(ticket) == data, "a file is written back otherwise than it was"
-        if sum(layer.shape.out * layer.shape.row_positions for layer in ticket.layers) > MOST_POSITIONS:
+        layers = [layer for task in ticket.tasks for layer in task]
+        if sum(la.shape.out * la.shape.row_positions * len(la.streams) for la in layers) > MOST_POSITIONS:
             return
     elif costly(data):
         return
@@ -65,7 +66,8 @@ def costly(data: bytes) -> bool:
     try:
         header = messagepack.read(data[32 : 32 + int.from_bytes(data[12:16], "little")])
         layers = [dict(zip(decoder.LAYER, layer, strict=True)) for layer in header[pieces.LAYERS]]
-        return sum(layer["out"] * decoder.row_positions(layer) for layer in layers) > MOST_POSITIONS
+        streams = max(1, len(pieces.streams(header)))  # of any layer at most
+        return streams * sum(la["out"] * decoder.row_positions(la) for la in layers) > MOST_POSITIONS
     except UNFIT:
         return False
 

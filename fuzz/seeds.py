@@ -12,8 +12,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from tests.hostile import pieces as p  # noqa: E402
-from tests.hostile.pieces import LAYERS, SOURCE, Pieces  # noqa: E402
-from tests.hostile.sound import base, narrowed, prior, wide  # noqa: E402
+from tests.hostile.pieces import SOURCE, Pieces  # noqa: E402
+from tests.hostile.sound import base, narrowed, prior, rich, wide  # noqa: E402
 from tests.independent.decoder import lanes_of  # noqa: E402
 
 VERSIONS = [
@@ -30,6 +30,7 @@ def files() -> Iterator[Pieces]:
     for i, version in enumerate(VERSIONS):
         yield base(*version)
         yield narrowed(base(*version), 8 if i % 2 else 16)
+        yield rich(*version)
         for planes, sign, starts in [(0, True, 2), (i + 1, False, 2), (8, True, 16), (4, i % 2 == 0, 9)]:
             yield prior(planes, sign, starts, [*version, 2**63 + i])
     for planes in (0, 3):
@@ -55,8 +56,9 @@ def _lanes(bits: int) -> bytes:
 
 def _layers() -> Iterator[tuple[list[Any], list[Any], list[p.Tile]]]:
     for file in files():
-        for layer, tiles in zip(file.header[LAYERS], file.tiles, strict=True):
-            yield file.header, layer, tiles
+        for (layer, stream), tiles in zip(p.streams(file.header), file.tiles, strict=True):
+            if stream is p.get(layer, p.MASK):  # all that the C++ targets know
+                yield file.header, layer, tiles
 
 
 def tile() -> Iterator[bytes]:

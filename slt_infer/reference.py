@@ -24,6 +24,7 @@ from slt_infer.ticket import (
     Layer,
     LayerShape,
     Linear,
+    MaskCode,
     MaxPool2d,
     Node,
     Relu,
@@ -142,19 +143,46 @@ def synthetic_mask(source: Source, layer: int, free: int, keep: int) -> np.ndarr
     return mask
 
 
+def bits_within(layer: Layer, code: MaskCode, outer: np.ndarray) -> np.ndarray:
+    """Booleans [free] from a stream that has a bit where `outer`, booleans [free], is true."""
+    inner = outer.copy()
+    count = int(outer.sum())
+    inner[outer] = unpack_bits(layer.decode(code, count), count)
+    return inner
+
+
+def coats(source: Source, layer: Layer) -> np.ndarray:
+    """int64 [out, K]: the number of coats that the weight is in."""
+    frozen = pattern(source, layer.id, layer.shape, layer.freeze)
+    inside = unpack_bits(layer.mask, layer.free)
+    number = inside.astype(np.int64)
+    for code in layer.coats:
+        inside = bits_within(layer, code, inside)
+        number += inside
+    of_all = np.where(frozen == 1, 1 + len(layer.coats), 0)
+    of_all[frozen == 0] = number
+    return of_all
+
+
 def kept(source: Source, layer: Layer) -> np.ndarray:
     """Booleans [out, K]: the weight is part of the ticket."""
-    frozen = pattern(source, layer.id, layer.shape, layer.freeze)
-    keep = frozen == 1
-    keep[frozen == 0] = unpack_bits(layer.mask, layer.free)
-    return keep
+    return coats(source, layer) > 0
+
+
+def signs(source: Source, layer: Layer) -> np.ndarray:
+    """Booleans [out, K]: the weight, if kept, is negative."""
+    minus = negative(source, layer.id, layer.shape)
+    if layer.flips is not None:
+        free = pattern(source, layer.id, layer.shape, layer.freeze) == 0
+        minus[free] ^= bits_within(layer, layer.flips, unpack_bits(layer.mask, layer.free))
+    return minus
 
 
 def weights(source: Source, layer: Layer) -> np.ndarray:
-    """float32 [out, K]: +c, -c or 0."""
+    """float32 [out, K]: +c or -c times the number of coats, or 0."""
     c = math.sqrt(2 / layer.shape.fan_in) / math.sqrt(layer.kept / layer.shape.weights)
-    signed = np.where(negative(source, layer.id, layer.shape), np.float32(-c), np.float32(c))
-    return np.where(kept(source, layer), signed, np.float32(0))
+    signed = np.where(signs(source, layer), np.float32(-c), np.float32(c))
+    return np.where(kept(source, layer), signed * coats(source, layer).astype(np.float32), np.float32(0))
 
 
 # -- docs/format.md, sections 4 and 5: the file ------------------------------------------------------------
@@ -257,7 +285,9 @@ def decode_affine(data: bytes, out: int, bits: int) -> np.ndarray:
 
 
 def read(data: bytes) -> dict:
-    """The content of a valid file: the header's arrays, and per layer its mask bits and affine."""
+    """The content of a valid file: the header's arrays, and per layer and task the bits of each of its
+    streams and the affine.
+    """
     header_bytes, file_bytes = struct.unpack_from("<IQ", data, 12)
     assert data[:12] == b"\x89SLT\r\n\x1a\n\1\0\0\0"
     assert file_bytes == len(data)
@@ -269,44 +299,67 @@ def read(data: bytes) -> dict:
     def aligned(offset: int, to: int) -> int:
         return -(-offset // to) * to
 
+    def tiles(layer: list, stream: list) -> int:
+        return 0 if stream[0] == "const" else -(-layer[2] // layer[10])
+
     assert quantisation == []
-    streams = [layer[13][0][1][0] for layer in layers]
-    tiles = [0 if s[0] == "const" else -(-la[2] // la[10]) for la, s in zip(layers, streams, strict=True)]
+    every = [(la, s) for la in layers for _, coats, flips in la[13] for s in (*coats, *flips)]
     index = aligned(32 + header_bytes, 8)
-    entries = [struct.unpack_from("<III", data, index + 12 * i) for i in range(sum(tiles))]
+    entries = [
+        struct.unpack_from("<III", data, index + 12 * i) for i in range(sum(tiles(*of) for of in every))
+    ]
     end = index + 12 * len(entries)
     assert struct.unpack_from("<I", data, end)[0] == (crc32c(data[index:end]) if entries else 0)
-    at, masks = aligned(end + 4, 8), []
-    affines: list[np.ndarray | None] = []
-    for layer, stream, count in zip(layers, streams, tiles, strict=True):
+    at = aligned(end + 4, 8)
+
+    def stream_bits(layer: list, stream: list, total: int) -> list[int]:
+        """The `total` bits of the stream that comes next."""
+        nonlocal at
         mode, density = stream[:2]
+        if mode == "const":
+            return [density // 4096] * total
         bits: list[int] = []
-        free_weights = sum(free for free, _, _ in entries[:count])
-        frequencies = [density] * free_weights
+        frequencies = [density] * total
         if mode == "prior":
-            frequencies = prior_frequencies(Source(*source), layer[1], free_weights, *stream[2:])
-        for free, tagged, crc in entries[:count]:
+            frequencies = prior_frequencies(Source(*source), layer[1], total, *stream[2:])
+        for _ in range(tiles(layer, stream)):
+            count, tagged, crc = entries.pop(0)
             size = 2 * (tagged % 2**31)
             payload = data[at : at + size]
             assert crc == crc32c(payload)
-            if free and (mode == "raw" or tagged >= 2**31):
-                bits += decode_raw(payload, len(bits), len(bits) + free)
-            elif free:
-                of_tile = frequencies[len(bits) : len(bits) + free]
-                bits += decode_tile(payload, len(bits), lanes_of(free_weights), of_tile)
+            if count and (mode == "raw" or tagged >= 2**31):
+                bits += decode_raw(payload, len(bits), len(bits) + count)
+            elif count:
+                of_tile = frequencies[len(bits) : len(bits) + count]
+                bits += decode_tile(payload, len(bits), lanes_of(total), of_tile)
             at = aligned(at + size, 4)
-        del entries[:count]
         at = aligned(at, 8)
-        masks.append(density if mode == "const" else bits)
+        assert len(bits) == total
+        return bits
+
+    streams: list[list[list[list[int]]]] = []
     for layer in layers:
-        width = layer[12]
+        shape = LayerShape(layer[0], layer[2], layer[3], (layer[4], layer[5]), layer[6])
+        streams.append([])
+        for _, coats, flips in layer[13]:
+            total = int((pattern(Source(*source), layer[1], shape, Freeze(*layer[7:10])) == 0).sum())
+            its: list[list[int]] = []
+            for coat in coats:
+                its.append(stream_bits(layer, coat, total))
+                total = sum(its[-1])
+            its += [stream_bits(layer, flip, sum(its[0])) for flip in flips]
+            streams[-1].append(its)
+    affines: list[list[np.ndarray]] = []
+    for layer in layers:
+        tasks, width = len(layers[0][13]), layer[12]
         size = 8 * layer[2] if width == 32 else 16 + layer[2] * width // 4
+        affines.append([])
         if width:
-            assert struct.unpack_from("<I", data, at + size)[0] == crc32c(data[at : at + size])
-            affines.append(decode_affine(data[at : at + size], layer[2], width))
-            at = aligned(at + size + 4, 8)
-        else:
-            affines.append(None)
+            whole = data[at : at + tasks * size]
+            assert struct.unpack_from("<I", data, at + len(whole))[0] == crc32c(whole)
+            forms = [whole[i * size : (i + 1) * size] for i in range(tasks)]
+            affines[-1] = [decode_affine(form, layer[2], width) for form in forms]
+            at = aligned(at + len(whole) + 4, 8)
     assert at == len(data)
     return {
         "name": name,
@@ -315,8 +368,8 @@ def read(data: bytes) -> dict:
         "layers": layers,
         "nodes": nodes,
         "provenance": provenance,
-        "masks": masks,  # per layer the mask bits, or 0 or 4096 for a const layer
-        "affines": affines,
+        "streams": streams,  # [layer][task][coats, then flips]: bits; nothing for a shared layer
+        "affines": affines,  # [layer][task]; nothing for a layer without
     }
 
 
@@ -333,9 +386,11 @@ def columns(
 
 
 def conv2d_sums(
-    x: np.ndarray, keep: np.ndarray, minus: np.ndarray, layer: LayerShape, node: Conv2d
+    x: np.ndarray, number: np.ndarray, minus: np.ndarray, layer: LayerShape, node: Conv2d
 ) -> np.ndarray:
-    """Sums with weights +-1: x [N, C, H, W] float32, keep and minus [out, K], to [N, out, rows, columns]."""
+    """Sums with weights +-number: x [N, C, H, W] float32, number (of coats) and minus [out, K], to
+    [N, out, rows, columns].
+    """
     window = columns(x, layer.kernel, node.stride, node.padding)
     n, (rows, cols) = x.shape[0], window.shape[4:]
     per_group = layer.out // layer.groups
@@ -344,25 +399,30 @@ def conv2d_sums(
         channels = slice(group * layer.inputs, (group + 1) * layer.inputs)
         taps = window[:, :, :, channels].reshape(n, layer.fan_in, rows * cols)
         out = slice(group * per_group, (group + 1) * per_group)
-        plus, less = (keep & ~minus)[out], (keep & minus)[out]
+        many = number[out].astype(np.float32)
+        plus, less = (number > 0)[out] & ~minus[out], (number > 0)[out] & minus[out]
         acc = np.zeros((n, per_group, rows * cols), dtype=np.float32)
         for block in range(0, layer.fan_in, 128):
             positive, negative_ = np.zeros_like(acc), np.zeros_like(acc)
             for k in range(block, min(block + 128, layer.fan_in)):
                 # a sum that starts from +0 is never -0, so adding +0 for what is not kept changes nothing
-                positive += np.where(plus[:, k, None], taps[:, None, k], np.float32(0))
-                negative_ += np.where(less[:, k, None], taps[:, None, k], np.float32(0))
+                tap = taps[:, None, k] * many[:, k, None]
+                positive += np.where(plus[:, k, None], tap, np.float32(0))
+                negative_ += np.where(less[:, k, None], tap, np.float32(0))
             acc += positive - negative_
         result[:, out] = acc
     return result.reshape(n, layer.out, rows, cols)
 
 
-def linear_sums(x: np.ndarray, keep: np.ndarray, minus: np.ndarray) -> np.ndarray:
-    """Sums with weights +-1 in 16 lanes: x [N, K] float32, keep and minus [out, K], to [N, out]."""
-    lanes = np.zeros((x.shape[0], keep.shape[0], 16), dtype=np.float32)
+def linear_sums(x: np.ndarray, number: np.ndarray, minus: np.ndarray) -> np.ndarray:
+    """Sums with weights +-number in 16 lanes: x [N, K] float32, number (of coats) and minus [out, K], to
+    [N, out].
+    """
+    lanes = np.zeros((x.shape[0], number.shape[0], 16), dtype=np.float32)
+    many = number.astype(np.float32)
     for k in range(x.shape[1]):
-        signed = np.where(minus[:, k], -x[:, None, k], x[:, None, k])
-        lanes[:, :, k % 16] += np.where(keep[:, k], signed, np.float32(0))
+        signed = np.where(minus[:, k], -x[:, None, k], x[:, None, k]) * many[:, k]
+        lanes[:, :, k % 16] += np.where(number[:, k] > 0, signed, np.float32(0))
     for half in (8, 4, 2, 1):
         lanes = lanes[:, :, :half] + lanes[:, :, half:]
     return lanes[:, :, 0]
@@ -415,10 +475,10 @@ def _run_node(ticket: Ticket, node: Node, values: list[np.ndarray]) -> np.ndarra
     x = values[node.value]
     if isinstance(node, Conv2d | Linear):
         layer = ticket.layers[node.layer]
-        keep, minus = kept(ticket.source, layer), negative(ticket.source, layer.id, layer.shape)
+        number, minus = coats(ticket.source, layer), signs(ticket.source, layer)
         if isinstance(node, Conv2d):
-            return scaled(conv2d_sums(x, keep, minus, layer.shape, node), layer)
-        return scaled(linear_sums(x, keep, minus), layer)
+            return scaled(conv2d_sums(x, number, minus, layer.shape, node), layer)
+        return scaled(linear_sums(x, number, minus), layer)
     if isinstance(node, Relu):
         return np.where(x > 0, x, np.float32(0))
     if isinstance(node, MaxPool2d):

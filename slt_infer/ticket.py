@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -272,7 +272,7 @@ class Preprocessing(Struct, frozen=True):
     classes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MaskCode:
     """A stream of a layer's mask bits as it stands in the file (docs/format.md, section 4): tiles of
     `tile_rows` rows.
@@ -295,13 +295,15 @@ class MaskCode:
     candidates: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Layer:
     """A layer of a ticket; slt_infer.codec.coded_layer makes one from a mask.
 
     code: the mask, coded; `mask` decodes it at every use, so a ticket holds at most the file's few bits a
-    weight. affine: float32 [2, out], scales then shifts of the sum of +-1 weights, as the file gives them,
-    or None where shape.affine is False. affine_bits: of each in the file, 8, 16 or 32; 0 without affine.
+    weight. coats and flips: a bit per set bit of the mask, or of the coat before; decode(code, bits) gives
+    the uint32 words of any of them, of so many bits. Layers with one id share all of this. affine: float32
+    [2, out], scales then shifts of the sum of +-1 weights, as the file gives them, or None where
+    shape.affine is False. affine_bits: of each in the file, 8, 16 or 32; 0 without affine.
     """
 
     shape: LayerShape
@@ -312,14 +314,21 @@ class Layer:
     locked: int
     free: int
     kept: int  # locked + set mask bits
-    decode: Callable[[], np.ndarray] = field(repr=False, compare=False)
+    decode: Callable[[MaskCode, int], np.ndarray] = field(repr=False, compare=False)
     affine: np.ndarray | None = None
     affine_bits: int = 0
+    coats: tuple[MaskCode, ...] = ()  # after the first, which is the mask
+    flips: MaskCode | None = None
 
     @property
     def mask(self) -> np.ndarray:
         """Mask bit of free ordinal o: bit o mod 32 of uint32 word o div 32; unused bits are 0."""
-        return self.decode()
+        return self.decode(self.code, self.free)
+
+    @property
+    def streams(self) -> tuple[MaskCode, ...]:
+        """In the order of the file."""
+        return (self.code, *self.coats, *(() if self.flips is None else (self.flips,)))
 
     @property
     def constant(self) -> np.float32:
@@ -330,28 +339,48 @@ class Layer:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A strong lottery ticket: all that is needed to run the network it is."""
+    """A strong lottery ticket: all that is needed to run the network it is.
+
+    layers: task 0's. others: those of further tasks, networks of the same graph and source; the counts below
+    are of task 0. A shared layer, one with the id of an earlier layer, is counted once.
+    """
 
     network: Network
     source: Source
     layers: tuple[Layer, ...]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     provenance: tuple[tuple[str, str], ...] = ()
+    others: tuple[tuple[Layer, ...], ...] = ()
 
     def __repr__(self) -> str:
         return f"<Ticket {self.network.name}, {self.weights} weights, {self.kept} kept, {self.source}>"
 
     @property
+    def tasks(self) -> tuple[tuple[Layer, ...], ...]:
+        return (self.layers, *self.others)
+
+    def task(self, index: int) -> Ticket:
+        """The ticket of one task. Raises TicketError (code `bad-task`) where there is none."""
+        if not 0 <= index < len(self.tasks):
+            raise TicketError("bad-task", f"task {index} of a ticket of {len(self.tasks)}", "task")
+        return replace(self, layers=self.tasks[index], others=())
+
+    @property
+    def distinct(self) -> tuple[Layer, ...]:
+        """The layers that are not shared."""
+        return tuple({layer.id: layer for layer in reversed(self.layers)}.values())[::-1]
+
+    @property
     def weights(self) -> int:
-        return sum(layer.shape.weights for layer in self.layers)
+        return sum(layer.shape.weights for layer in self.distinct)
 
     @property
     def free(self) -> int:
-        return sum(layer.free for layer in self.layers)
+        return sum(layer.free for layer in self.distinct)
 
     @property
     def kept(self) -> int:
-        return sum(layer.kept for layer in self.layers)
+        return sum(layer.kept for layer in self.distinct)
 
     @property
     def density(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +13,7 @@ import numpy as np
 from slt_infer import _core
 from slt_infer.codec.prior import MAX_PLANES, find_prior
 from slt_infer.errors import TicketError
-from slt_infer.ticket import Freeze, Layer, LayerShape, MaskCode, Source
+from slt_infer.ticket import Freeze, Layer, LayerShape, MaskCode, Source, pack_bits, unpack_bits
 
 RAW_TILE = 1 << 31  # in an index entry's words: this tile of a static or prior layer is raw
 INDEX_ENTRY = 12  # bytes
@@ -87,12 +88,16 @@ def coded_layer(
     freeze: Freeze,
     mask: np.ndarray,
     planes: int = MAX_PLANES,
+    coats: Sequence[np.ndarray] = (),
+    flips: np.ndarray | None = None,
 ) -> Layer:
     """A layer of a ticket from its mask: uint32 words by free ordinal, unused bits 0.
 
     Codes the mask as const, raw, static or prior, whichever is smallest. planes: how many of the initial
-    score's (0 to 8) a prior mask may read; fewer decode faster. Raises TicketError if the mask's length is
-    not what the freeze pattern asks for, or if nothing is kept.
+    score's (0 to 8) a prior mask may read; fewer decode faster. coats: the further ones, booleans [free]
+    each, within the one before; flips: booleans [free], within the mask. Raises TicketError if the mask's
+    length is not what the freeze pattern asks for, if a coat or flips are not within what they must be, or
+    if nothing is kept.
     """
     where = f"layer {shape.name}"
     core = pattern(source, shape, layer_id, freeze)
@@ -109,24 +114,54 @@ def coded_layer(
         code, size = _in_file(_const(shape, 4096 if ones and free else 0))
         code = replace(code, candidates={"const": size})
     else:
-        code = _coded(source, shape, layer_id, freeze, mask, free, ones, planes)
-    decode = partial(decoded_mask, source, shape, layer_id, freeze, code)
-    return Layer(shape, layer_id, freeze, code, pruned, locked, free, locked + ones, decode)
+        rows = tile_rows(shape)
+        counts = _tile_counts(source, shape, layer_id, freeze, rows)
+        code = _coded(source, layer_id, mask, counts, rows, ones, planes)
+    decode = partial(decoded_mask, source, shape, layer_id, freeze)
+    layer = Layer(shape, layer_id, freeze, code, pruned, locked, free, locked + ones, decode)
+    return _with_coats(source, layer, coats, flips) if len(coats) or flips is not None else layer
+
+
+def _with_coats(source: Source, layer: Layer, coats: Sequence[np.ndarray], flips: np.ndarray | None) -> Layer:
+    """The layer with further coats, and flips."""
+    shape, rows = layer.shape, tile_rows(layer.shape)
+    ends = np.cumsum(_tile_counts(source, shape, layer.id, layer.freeze, rows), dtype=np.int64)
+
+    def coded(bits: np.ndarray, outer: np.ndarray) -> MaskCode:
+        if bits.shape != outer.shape or (bits & ~outer).any():
+            message = "a coat must lie within the coat before, flips within the mask"
+            raise TicketError("bad-mask", message, f"layer {shape.name}")
+        inside = bits[outer]
+        ones = int(inside.sum())
+        if ones in (0, len(inside)):
+            return _const(shape, 4096 if ones else 0)
+        sums = np.concatenate([[0], np.cumsum(outer, dtype=np.int64)])
+        counts = np.diff(sums[ends], prepend=0).astype(np.uint32)
+        return _coded(source, layer.id, pack_bits(inside), counts, rows, ones, 0)
+
+    within = unpack_bits(layer.mask, layer.free)
+    outers = (within, *coats)
+    return replace(
+        layer,
+        coats=tuple(coded(bits, outer) for bits, outer in zip(coats, outers, strict=False)),
+        flips=None if flips is None else coded(flips, within),
+    )
 
 
 def _coded(
     source: Source,
-    shape: LayerShape,
     layer_id: int,
-    freeze: Freeze,
     mask: np.ndarray,
-    free: int,
+    counts: np.ndarray,
+    rows: int,
     ones: int,
     planes: int,
 ) -> MaskCode:
-    """The smallest of what the modes make of a mask that is neither all zeros nor all ones."""
-    rows = tile_rows(shape)
-    counts = _tile_counts(source, shape, layer_id, freeze, rows)
+    """The smallest of what the modes make of a stream of bits that is neither all zeros nor all ones.
+
+    mask: uint32 words. counts: bits of each tile of `rows` rows, uint32 [tiles]. planes: 0 for no prior.
+    """
+    free = int(counts.sum(dtype=np.int64))
     ends = np.cumsum(counts, dtype=np.int64)
     spans = list(zip((ends - counts).tolist(), ends.tolist(), strict=True))
     raw = [_core.encode_raw(mask, first, last) for first, last in spans]
@@ -195,33 +230,54 @@ def decoded_layer(
     freeze: Freeze,
     code: MaskCode,
     kept: int,
+    coats: tuple[MaskCode, ...] = (),
+    flips: MaskCode | None = None,
 ) -> Layer:
-    """A layer of a ticket from its coded mask, with everything that the file claims verified. Raises
-    TicketError.
+    """A layer of a ticket from its coded mask, further coats and flips, with everything that the file claims
+    verified. Raises TicketError.
     """
     where = f"mask of layer {shape.name}"
-    core = core_layer(source, shape, layer_id, freeze, code)
-    if code.mode != "const":
-        wrong = np.flatnonzero(core.free_counts() != code.free)
-        if len(wrong):
-            raise TicketError("bad-mask", f"tile {wrong[0]} claims another number of free weights", where)
-        if ((code.free == 0) & (code.words != 0)).any():
-            raise TicketError("bad-mask", "a tile without free weights has a payload", where)
-    pruned, locked, free = core.counts()
+    codes = (code, *coats, *(() if flips is None else (flips,)))
+    cores = [core_layer(source, shape, layer_id, freeze, code) for code in codes]
+    pruned, locked, free = cores[0].counts()
+    tiled = next((core for core, of in zip(cores, codes, strict=True) if of.mode != "const"), None)
+    counts = np.array([free]) if tiled is None else tiled.free_counts()
+    ones = _ones(cores[0], code, counts, where)
+    if locked + int(ones.sum(dtype=np.int64)) != kept or kept == 0:
+        raise TicketError("bad-mask", f"the header's count of {kept} kept weights is not the mask's", where)
+    inner = ones
+    for number, coat in enumerate(coats, 1):
+        inner = _ones(cores[number], coat, inner, f"coat {number} of layer {shape.name}")
+    if flips is not None:
+        _ones(cores[-1], flips, ones, f"flips of layer {shape.name}")
+    decode = partial(decoded_mask, source, shape, layer_id, freeze)
+    return Layer(shape, layer_id, freeze, code, pruned, locked, free, kept, decode, coats=coats, flips=flips)
+
+
+def _ones(core: _core.LayerCode, code: MaskCode, counts: np.ndarray, where: str) -> np.ndarray:
+    """Set bits of each tile of a stream that must have `counts` bits there. Raises TicketError."""
+    if code.mode == "const":
+        if code.density and not counts.any():
+            raise TicketError("bad-mask", "a stream without bits has density 0", where)
+        return counts if code.density else np.zeros_like(counts)
+    wrong = np.flatnonzero(counts != code.free)
+    if len(wrong):
+        raise TicketError("bad-mask", f"tile {wrong[0]} claims another number of bits", where)
+    if ((code.free == 0) & (code.words != 0)).any():
+        raise TicketError("bad-mask", "a tile without bits has a payload", where)
     try:
-        ones = core.ones()
+        return core.tile_ones()
     except ValueError as error:
         raise TicketError("bad-mask", str(error), where) from error
-    if locked + ones != kept or kept == 0:
-        raise TicketError("bad-mask", f"the header's count of {kept} kept weights is not the mask's", where)
-    if code.mode == "const" and free == 0 and code.density:
-        raise TicketError("bad-mask", "a layer without free weights has density 0", where)
-    decode = partial(decoded_mask, source, shape, layer_id, freeze, code)
-    return Layer(shape, layer_id, freeze, code, pruned, locked, free, kept, decode)
 
 
 def decoded_mask(
-    source: Source, shape: LayerShape, layer_id: int, freeze: Freeze, code: MaskCode
+    source: Source, shape: LayerShape, layer_id: int, freeze: Freeze, code: MaskCode, bits: int
 ) -> np.ndarray:
-    """Mask bits by free ordinal, uint32 words, of a code that has been verified."""
+    """uint32 words of a stream of `bits` bits that has been verified."""
+    if code.mode == "const":
+        words = np.full(-(-bits // 32), 2**32 - 1 if code.density else 0, dtype=np.uint32)
+        if code.density and bits % 32:
+            words[-1] = (1 << bits % 32) - 1
+        return words
     return core_layer(source, shape, layer_id, freeze, code).mask()

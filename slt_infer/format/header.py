@@ -17,6 +17,7 @@ from slt_infer.ticket import (
     Freeze,
     Layer,
     LayerShape,
+    MaskCode,
     Name,
     Network,
     Node,
@@ -35,6 +36,8 @@ MAX_HEADER = 2**20
 MAX_FILE = 2**32
 MAX_POSITIONS = 2**20  # summed over the layers, plus MAX_POSITIONS_PER_BYTE a byte of file
 MAX_POSITIONS_PER_BYTE = 2**13
+MAX_STREAMS = 2**11  # of all layers and tasks, plus one per BYTES_PER_STREAM bytes of file
+BYTES_PER_STREAM = 2**5
 READING_BYTES = 2**23  # that reading may allocate, and READING_BYTES_PER_BYTE a byte of file
 READING_BYTES_PER_BYTE = 16
 
@@ -121,8 +124,16 @@ class LayerHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
         return Freeze(self.bits, self.prune, self.lock)
 
     @property
+    def matrix(self) -> tuple[int, ...]:
+        """What layers that share their weights have in common."""
+        return (
+            *(self.out, self.inputs, self.rows, self.columns, self.groups),
+            *(self.bits, self.prune, self.lock, self.tile_rows),
+        )
+
+    @property
     def streams(self) -> tuple[StreamHeader, ...]:
-        """In the order of the file."""
+        """In the order of the file; a shared layer has none."""
         return tuple(itertools.chain.from_iterable(task.streams for task in self.tasks))
 
     def tiles(self, stream: StreamHeader) -> int:
@@ -146,8 +157,13 @@ class LayerHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
         need(self.tile_rows <= self.out, f"{self.tile_rows} rows a tile of {self.out}")
         if self.patches:
             raise TicketError("unsupported", "patches of the freeze pattern", where)
+        if not self.tasks:
+            return  # shared: its rows a tile are another layer's
         for stream in self.streams:
             stream.check(where)
+        for task in self.tasks:
+            prior = any(stream.mode == "prior" for stream in task.streams[1:])
+            need(not prior, "a prior is for the mask alone, not for a further coat or flips")
         tiled = any(stream.mode != "const" for stream in self.streams)
         need(tiled or self.tile_rows == self.out, "a layer without tiles has tiles of all rows")
         if tiled and self.tile_rows > 1 and self.tile_rows * shape.row_positions > 2**20:
@@ -182,23 +198,44 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
         self._check_strings()
         if self.quantisation:
             raise TicketError("unsupported", "a quantised ticket", "header")
-        positions = 0
-        for layer in self.layers:
-            layer.check(f"header, layer {layer.name!r}")
-            positions += layer.out * layer.shape.row_positions
-            if [(len(task.coats), len(task.flips)) for task in layer.tasks] != [(1, 0)]:
-                raise TicketError("unsupported", "tasks, coats, flips or a shared layer", "header")
-        allowed = MAX_POSITIONS + MAX_POSITIONS_PER_BYTE * file_bytes
-        if positions > allowed:
-            message = f"{positions} weight positions; a file of {file_bytes} bytes may have {allowed}"
-            raise TicketError("limit", message, "header")
-        for what in ("name", "id"):
-            if len({getattr(layer, what) for layer in self.layers}) != len(self.layers):
-                raise TicketError("bad-value", f"two layers with one {what}", "header")
+        self._check_layers(file_bytes)
         keys = [key for key, _ in self.provenance]
         if any(a >= b for a, b in itertools.pairwise(keys)):
             raise TicketError("bad-value", "provenance keys are not strictly ascending", "header")
         self.network.shapes()
+
+    @property
+    def tasks(self) -> int:
+        return len(self.layers[0].tasks)
+
+    def _check_layers(self, file_bytes: int) -> None:
+        """Each layer, what shared layers share, and the bounds on the whole."""
+        owners: dict[int, LayerHeader] = {}
+        positions = streams = 0
+        for layer in self.layers:
+            where = f"header, layer {layer.name!r}"
+            layer.check(where)
+            owner = owners.setdefault(layer.id, layer)
+            if owner is layer:
+                if not 1 <= len(layer.tasks) == self.tasks:
+                    message = f"{len(layer.tasks)} tasks, where the first layer has {self.tasks}"
+                    raise TicketError("bad-value", message, where)
+                streams += len(layer.streams)
+            else:
+                if layer.tasks or layer.matrix != owner.matrix:
+                    message = f"has the id of layer {owner.name!r}, but not its matrix, or tasks of its own"
+                    raise TicketError("bad-value", message, where)
+                streams += self.tasks
+            positions += layer.out * layer.shape.row_positions * len(owner.streams)
+        for what, number, allowed in (
+            ("weight positions", positions, MAX_POSITIONS + MAX_POSITIONS_PER_BYTE * file_bytes),
+            ("mask streams", streams, MAX_STREAMS + file_bytes // BYTES_PER_STREAM),
+        ):
+            if number > allowed:
+                message = f"{number} {what}; a file of {file_bytes} bytes may have {allowed}"
+                raise TicketError("limit", message, "header")
+        if len({layer.name for layer in self.layers}) != len(self.layers):
+            raise TicketError("bad-value", "two layers with one name", "header")
 
     def _check_strings(self) -> None:
         """The schema counts characters, docs/format.md bytes."""
@@ -224,9 +261,25 @@ def _check_input(given: Input) -> None:
 
 
 def header_of(ticket: Ticket) -> Header:
-    """The header that a ticket is written with."""
+    """The header that a ticket is written with. Raises TicketError where its tasks do not fit together, or
+    layers of one id do not share all but names and affines.
+    """
     network, given = ticket.network, ticket.preprocessing
-    layers = tuple(map(_layer_header, ticket.layers))
+    if {len(layers) for layers in ticket.tasks} != {len(network.layers)}:
+        raise TicketError("bad-value", "a task wants all layers of the graph", "header")
+    owners = owners_of(ticket)
+    by_layer = list(zip(*ticket.tasks, strict=True))
+    for layers, owner in zip(by_layer, owners, strict=True):
+        for layer, its in zip(layers, by_layer[owner], strict=True):
+            if _matrix(layer) != _matrix(layers[0]) or layer.affine_bits != layers[0].affine_bits:
+                raise TicketError("bad-value", "differs from task 0's", f"layer {layer.shape.name}")
+            if its is not layer and not same_weights(layer, its):
+                message = f"has the id of layer {its.shape.name}, but other weights"
+                raise TicketError("bad-value", message, f"layer {layer.shape.name}")
+    headers = tuple(
+        _layer_header(layers, owner < number)
+        for number, (layers, owner) in enumerate(zip(by_layer, owners, strict=True))
+    )
     image = Input(
         *network.input,
         tuple(map(float, given.mean)),
@@ -234,12 +287,48 @@ def header_of(ticket: Ticket) -> Header:
         given.resize,
         tuple(given.classes),
     )
-    return Header(network.name, image, ticket.source, layers, network.nodes, (), ticket.provenance)
+    return Header(network.name, image, ticket.source, headers, network.nodes, (), ticket.provenance)
 
 
-def _layer_header(layer: Layer) -> LayerHeader:
-    shape, code = layer.shape, layer.code
-    stream = StreamHeader(code.mode, code.density, code.planes, code.sign, code.intervals)
+def owners_of(ticket: Ticket) -> list[int]:
+    """Of each layer the first with its id: itself unless it is shared."""
+    first: dict[int, int] = {}
+    return [first.setdefault(layer.id, number) for number, layer in enumerate(ticket.layers)]
+
+
+def _matrix(layer: Layer) -> tuple[object, ...]:
+    return layer.shape, layer.id, layer.freeze
+
+
+def same_weights(one: Layer, other: Layer) -> bool:
+    """Whether two layers may have one id."""
+
+    def fields(layer: Layer) -> tuple[object, ...]:
+        shape = layer.shape
+        return (
+            shape.out,
+            shape.inputs,
+            shape.kernel,
+            shape.groups,
+            layer.freeze,
+            layer.kept,
+            layer.flips is None,
+        )
+
+    def bits(code: MaskCode) -> tuple[object, ...]:
+        coding = (code.mode, code.density, code.planes, code.sign, code.intervals, code.tile_rows)
+        return (*coding, code.free.tobytes(), code.words.tobytes(), code.payload)
+
+    return fields(one) == fields(other) and list(map(bits, one.streams)) == list(map(bits, other.streams))
+
+
+def _layer_header(layers: tuple[Layer, ...], shared: bool) -> LayerHeader:
+    """layers: one layer of the graph in every task."""
+    layer = layers[0]
+    shape = layer.shape
+    rows = {code.tile_rows for of in layers for code in of.streams if code.mode != "const"} or {shape.out}
+    if len(rows) > 1:
+        raise TicketError("bad-value", "streams of different rows a tile", f"layer {shape.name}")
     return LayerHeader(
         shape.name,
         layer.id,
@@ -250,11 +339,20 @@ def _layer_header(layer: Layer) -> LayerHeader:
         layer.freeze.bits,
         layer.freeze.prune,
         layer.freeze.lock,
-        code.tile_rows,
+        rows.pop(),
         0,
         layer.affine_bits,  # type: ignore[arg-type]
-        (TaskHeader(layer.kept, (stream,), ()),),
+        () if shared else tuple(map(_task_header, layers)),
     )
+
+
+def _task_header(layer: Layer) -> TaskHeader:
+    coats = tuple(map(_stream_header, (layer.code, *layer.coats)))
+    return TaskHeader(layer.kept, coats, () if layer.flips is None else (_stream_header(layer.flips),))
+
+
+def _stream_header(code: MaskCode) -> StreamHeader:
+    return StreamHeader(code.mode, code.density, code.planes, code.sign, code.intervals)
 
 
 def encode(header: Header) -> bytes:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from slt_infer import _core
-from slt_infer.codec import decoded_layer, with_affine
+from slt_infer.codec import decoded_layer
 from slt_infer.errors import TicketError
 from slt_infer.format import affine
 from slt_infer.format import header as h
 from slt_infer.format.sizes import affine_bytes, align, tile_bytes
-from slt_infer.ticket import Layer, MaskCode, Ticket
+from slt_infer.ticket import Layer, LayerShape, MaskCode, Source, Ticket
 
+NONE = np.zeros(0, dtype=np.uint32)
 REMEDIES = {
     "truncated": "the copy is incomplete: copy or pack it again",
     "bad-checksum": "copy or pack it again",
@@ -54,12 +56,24 @@ def loads(data: bytes, max_memory: int | None = None) -> Ticket:
     cursor.pad(8, "header")
     entries = _index(cursor, header)
     streams = [(layer, stream) for layer in header.layers for stream in layer.streams]
-    codes = [_mask(cursor, *of, tiles) for of, tiles in zip(streams, entries, strict=True)]
-    affines = [_affine(cursor, layer) for layer in header.layers]
+    codes = iter([_mask(cursor, *of, tiles) for of, tiles in zip(streams, entries, strict=True)])
+    affines = [_affines(cursor, layer, header.tasks) for layer in header.layers]
     if cursor.at != len(data):
         raise TicketError("trailing", f"{len(data) - cursor.at} bytes after the last part", "file", cursor.at)
-    layers = tuple(map(lambda *of: _layer(header, *of), header.layers, codes, affines))
-    return Ticket(header.network, header.source, layers, header.preprocessing, header.provenance)
+    by_id: dict[int, list[Layer]] = {}
+    by_layer = []
+    network = header.network
+    for layer, shape, of_tasks in zip(header.layers, network.layers, affines, strict=True):
+        weights = by_id.get(layer.id) or _layers(header.source, layer, shape, codes)
+        bits, decode = layer.affine, weights[0].decode  # one for all tasks
+        own = [
+            replace(one, shape=shape, affine=values, affine_bits=bits, decode=decode)
+            for one, values in zip(weights, of_tasks, strict=True)
+        ]
+        by_id[layer.id] = own
+        by_layer.append(own)
+    first, *others = zip(*by_layer, strict=True)
+    return Ticket(network, header.source, first, header.preprocessing, header.provenance, tuple(others))
 
 
 def _within(size: int, max_memory: int | None) -> None:
@@ -153,11 +167,11 @@ def _mask(cursor: _Cursor, layer: h.LayerHeader, stream: h.StreamHeader, tiles: 
         cursor.pad(4, segment)
     payload = cursor.data[start : cursor.at]
     cursor.pad(8, segment)
-    free, words = (np.ascontiguousarray(tiles[:, i]) for i in range(2))
+    free, words = (np.ascontiguousarray(tiles[:, i]) if len(tiles) else NONE for i in range(2))
     return MaskCode(
         stream.mode,
         stream.density,
-        layer.tile_rows,
+        layer.out if stream.mode == "const" else layer.tile_rows,
         free,
         words,
         payload,
@@ -167,19 +181,30 @@ def _mask(cursor: _Cursor, layer: h.LayerHeader, stream: h.StreamHeader, tiles: 
     )
 
 
-def _affine(cursor: _Cursor, layer: h.LayerHeader) -> np.ndarray | None:
+def _affines(cursor: _Cursor, layer: h.LayerHeader, tasks: int) -> list[np.ndarray | None]:
+    """Per task the affine, float32 [2, out]."""
     if not layer.affine:
-        return None
+        return [None] * tasks
     segment, start = f"affine of layer {layer.name}", cursor.at
-    data = cursor.checksummed(affine_bytes(layer.out, layer.affine) - 4, segment)
+    data = cursor.checksummed(affine_bytes(layer.out, layer.affine, tasks) - 4, segment)
     cursor.pad(8, segment)
+    size = len(data) // tasks
+    forms = [data[i * size : (i + 1) * size] for i in range(tasks)]
     try:
-        return affine.decoded(data, layer.out, layer.affine)
+        return [affine.decoded(form, layer.out, layer.affine) for form in forms]
     except TicketError as error:
         raise TicketError(error.code, error.message, segment, start) from error
 
 
-def _layer(header: h.Header, layer: h.LayerHeader, code: MaskCode, values: np.ndarray | None) -> Layer:
-    (task,) = layer.tasks
-    decoded = decoded_layer(header.source, layer.shape, layer.id, layer.freeze, code, task.kept)
-    return with_affine(decoded, values, layer.affine)
+def _layers(
+    source: Source, layer: h.LayerHeader, shape: LayerShape, codes: Iterator[MaskCode]
+) -> list[Layer]:
+    """The layer of every task, verified, without affines."""
+    layers = []
+    for task in layer.tasks:
+        mask, *coats = (next(codes) for _ in task.coats)
+        flips = next(codes) if task.flips else None
+        layers.append(
+            decoded_layer(source, shape, layer.id, layer.freeze, mask, task.kept, tuple(coats), flips)
+        )
+    return layers

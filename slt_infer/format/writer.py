@@ -12,8 +12,8 @@ from slt_infer.files import write_atomically
 from slt_infer.format import affine
 from slt_infer.format import header as h
 from slt_infer.format.reader import loads
-from slt_infer.format.sizes import align, parts, tile_bytes
-from slt_infer.ticket import Layer, Ticket
+from slt_infer.format.sizes import align, parts, stored, tile_bytes
+from slt_infer.ticket import Layer, MaskCode, Ticket
 
 
 def dumps(ticket: Ticket) -> bytes:
@@ -24,24 +24,19 @@ def dumps(ticket: Ticket) -> bytes:
         encoded = h.encode(header)
     except UnicodeEncodeError as error:
         raise TicketError("bad-value", f"a name is not valid text: {error}", "header") from error
-    for layer in ticket.layers:
-        with_affine(layer, layer.affine, layer.affine_bits)
+    affines = [_affine_segment(layers) for layers in zip(*ticket.tasks, strict=True)]
     size = parts(ticket).total
     out = bytearray(h.PREFIX.pack(h.MAGIC, h.VERSION, len(encoded), size, 0, 0))
     out[28:32] = _core.crc32c(encoded, _core.crc32c(out[:28])).to_bytes(4, "little")
     out += encoded
     _pad(out)
-    index = b"".join(map(_index_entries, ticket.layers))
+    codes = [code for layer in stored(ticket) for code in layer.streams]
+    index = b"".join(map(_index_entries, codes))
     out += index + _core.crc32c(index).to_bytes(4, "little")
     _pad(out)
-    for layer in ticket.layers:
-        out += layer.code.payload
+    for segment in (*(code.payload for code in codes), *affines):
+        out += segment
         _pad(out)
-    for layer in ticket.layers:
-        if layer.affine is not None:
-            segment = affine.encoded(layer.affine, layer.affine_bits)
-            out += segment + _core.crc32c(segment).to_bytes(4, "little")
-            _pad(out)
     data = bytes(out)
     loads(data)  # what a reader would refuse is not written
     return data
@@ -51,8 +46,24 @@ def _pad(out: bytearray) -> None:
     out += bytes(align(len(out), 8) - len(out))
 
 
-def _index_entries(layer: Layer) -> bytes:
-    code, at, entries = layer.code, 0, []
+def _affine_segment(layers: tuple[Layer, ...]) -> bytes:
+    """One layer's affines in every task and their CRC; nothing where it has none."""
+    segment = b"".join(map(_affine, layers))
+    return segment and segment + _core.crc32c(segment).to_bytes(4, "little")
+
+
+def _affine(layer: Layer) -> bytes:
+    with_affine(layer, layer.affine, layer.affine_bits)  # checks it
+    if layer.affine is None:
+        return b""
+    try:
+        return affine.encoded(layer.affine, layer.affine_bits)
+    except TicketError as error:
+        raise TicketError(error.code, error.message, f"layer {layer.shape.name}") from error
+
+
+def _index_entries(code: MaskCode) -> bytes:
+    at, entries = 0, []
     for free, words in zip(code.free.tolist(), code.words.tolist(), strict=True):
         size = tile_bytes(words)
         entries.append(h.TILE.pack(free, words, _core.crc32c(code.payload[at : at + size])))

@@ -34,10 +34,10 @@ def size_report(ticket: Ticket) -> dict[str, Any]:
     weights, affine = ticket.weights, affine_bytes(shapes)
     by_part = asdict(parts(ticket))
     total = sum(by_part.values())
-    entropy = sum(entropy_bits(layer.free, layer.kept - layer.locked) for layer in ticket.layers)
+    entropy = sum(entropy_bits(layer.free, layer.kept - layer.locked) for layer in ticket.distinct)
     return {
         "file_bytes": total,
-        "parts": by_part | {"flips": 0},
+        "parts": by_part,
         "weights": weights,
         "free_weights": ticket.free,
         "paper_bytes": paper_bytes(ticket.free, shapes),

@@ -85,6 +85,11 @@ class Layers:
         builder: _core.Workspace,
     ) -> None:
         shape, convolution = layer.shape, isinstance(node, Conv2d)
+        if layer.coats or layer.flips is not None:
+            message = (
+                'has several coats, or flips, which the backend cpu does not run; backend="reference" does'
+            )
+            raise SltError("unsupported", message, f"layer {shape.name}")
         if isinstance(node, Conv2d) and _padded_elements(given, node.padding) >= 2**32:
             raise SltError(
                 "memory", "wants an image of 2^32 numbers, padding included", f"layer {shape.name}"

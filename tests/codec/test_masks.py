@@ -148,7 +148,7 @@ def test_a_tile_decodes_alone():
     kept, _ = core_layer(SOURCE, shape, 3, Freeze(), layer.code).rows(0, shape.out)
     broken = bytearray(layer.code.payload)
     broken[:200] = bytes(200)
-    code = layer.code.__class__(**{**vars(layer.code), "payload": bytes(broken)})
+    code = replace(layer.code, payload=bytes(broken))
     core = core_layer(SOURCE, shape, 3, Freeze(), code)
     second = layer.code.tile_rows
     assert np.array_equal(core.rows(second, 50)[0], kept[second : second + 50])

@@ -8,6 +8,7 @@ from ..independent.random_bits import FREEZE, Source
 from . import pieces as p
 from .pieces import Pieces, layer_of
 from .sound import LAWS
+from .tasks import CONST, many
 
 COLUMNS = 2**13
 
@@ -27,7 +28,9 @@ def most_rows(file_bytes: int) -> int:
 
 
 def costly_files() -> dict[str, bytes]:
-    """The most free weights, all kept, in a tiny file and in one of 10 kB; most freeze planes; long lists."""
+    """The most free weights, all kept, in a tiny file and in one of 10 kB; most freeze planes; long lists; as
+    many tasks as the file's length allows, of one coat or of all.
+    """
     files = {}
     for name, text in {"most-free": 0, "most-free-of-10kB": 10_000}.items():
         pieces = one_layer(1, 4096, text)
@@ -45,6 +48,14 @@ def costly_files() -> dict[str, bytes]:
     pieces = one_layer(1, 4096)
     pieces.header[p.NODES] += [["relu", 2]] * (2**14 - 2)
     files["most-nodes"] = pieces.build()
+    for name, (layers, coats, shared, tasks) in {
+        "most-tasks": (17, 1, 0, 256),
+        "most-coats": (1, 15, 0, 230),
+        "most-shared-layers": (1, 1, 7, 256),
+        "most-layers": (4096, 1, 0, 1),
+    }.items():
+        many(pieces, layers, [1, coats * [CONST], []], shared, tasks=tasks)
+        files[name] = pieces.build()
     return files
 
 

@@ -2,8 +2,9 @@
 
     python -m tests.hostile.make_corpus FOLDER
 
-from the repository's root writes them all, and the sound file that they spoil, as FOLDER/NAME.slt. Every file
-has the right checksums and lengths wherever these are not its risk, so that it reaches the check it is for.
+from the repository's root writes them all, and the sound files that they spoil, as FOLDER/NAME.slt. Every
+file has the right checksums and lengths wherever these are not its risk, so that it reaches the check that
+it is for.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import Any
 from . import pieces as p
 from .headers import HEADER_RISKS
 from .pieces import RAW, Pieces
-from .sound import base, narrowed
+from .sound import base, narrowed, rich
+from .tasks import TASK_RISKS
 
-BASE = base()
+BASE, RICH = base(), rich()
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Hostile:
     code: str
 
 
-def spoiled(name: str, code: str, change: Callable[[Pieces], Any]) -> Hostile:
-    pieces = BASE.copy()
+def spoiled(name: str, code: str, change: Callable[[Pieces], Any], sound: Pieces = BASE) -> Hostile:
+    pieces = sound.copy()
     change(pieces)
     return Hostile(name, pieces.build(), code)
 
@@ -286,10 +288,16 @@ def headers() -> Iterator[Hostile]:
         yield spoiled(name, code, change)
 
 
+def tasks() -> Iterator[Hostile]:
+    for name, code, change in TASK_RISKS:
+        yield spoiled(name, code, change, RICH)
+
+
 def corpus() -> list[Hostile]:
     """Every hostile file; names differ."""
     coded = itertools.chain(coded_payloads(2), coded_payloads(3), raw_payloads())
-    found = [*prefixes(), *lengths(), *headers(), *index_lies(), *coded, *affines(), *narrow_affines()]
+    found = [*prefixes(), *lengths(), *headers(), *tasks(), *index_lies(), *coded]
+    found += [*affines(), *narrow_affines()]
     names = [hostile.name for hostile in found]
     doubled = {name for name in names if names.count(name) > 1}
     if doubled:
@@ -303,6 +311,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sound.slt").write_bytes(BASE.build())
+    (folder / "sound-tasks.slt").write_bytes(RICH.build())
     found = corpus()
     for hostile in found:
         (folder / f"{hostile.name}.slt").write_bytes(hostile.data)

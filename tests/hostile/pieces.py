@@ -53,7 +53,9 @@ class Tile:
 
 @dataclass
 class Pieces:
-    """Everything a file is made of. What is None is made right when the file is built."""
+    """Everything a file is made of: tiles by stream, affines by layer. What is None is made right when the
+    file is built.
+    """
 
     header: list[Any]
     tiles: list[list[Tile]]
@@ -69,7 +71,7 @@ class Pieces:
     index: bytes | None = None
     index_crc: int | None = None
     index_behind: bytes | None = None
-    segment_behind: dict[int, bytes] = field(default_factory=dict)  # by layer
+    segment_behind: dict[int, bytes] = field(default_factory=dict)  # by stream
     affine_crcs: dict[int, int] = field(default_factory=dict)
     affine_behind: dict[int, bytes] = field(default_factory=dict)
     gaps: dict[str, bytes] = field(default_factory=dict)  # bytes put before a part
@@ -123,8 +125,18 @@ class Pieces:
         return struct.pack("<III", tile.free, tile.words, crc)
 
 
+def streams(header: list[Any]) -> list[tuple[list[Any], list[Any]]]:
+    """(layer, stream) in the order of streams."""
+    return [
+        (layer, stream)
+        for layer in header[LAYERS]
+        for _, coats, flips in layer[TASKS]
+        for stream in (*coats, *flips)
+    ]
+
+
 def affine_size(layer: list[Any]) -> int:
-    """Bytes of a layer's affine, its CRC apart."""
+    """Bytes of one task's affine."""
     out, bits = layer[OUT], layer[AFFINE]
     return out * bits // 4 + (16 if bits in (8, 16) else 0)
 
@@ -135,21 +147,21 @@ def take_apart(data: bytes) -> Pieces:
     header = messagepack.read(data[32 : 32 + header_bytes])
     at = -(-(32 + header_bytes) // 8) * 8
     tiles: list[list[Tile]] = []
-    for layer in header[LAYERS]:
-        count = 0 if get(layer, MODE) == "const" else -(-layer[OUT] // layer[TILE_ROWS])
+    for layer, stream in streams(header):
+        count = 0 if stream[0] == "const" else -(-layer[OUT] // layer[TILE_ROWS])
         entries = struct.iter_unpack("<III", data[at : at + 12 * count])
         tiles.append([Tile(free, words, b"") for free, words, _ in entries])
         at += 12 * count
     at = -(-(at + 4) // 8) * 8
-    for layer_tiles in tiles:
-        for tile in layer_tiles:
+    for of_stream in tiles:
+        for tile in of_stream:
             size = 2 * (tile.words & ~RAW)
             tile.payload = data[at : at + size]
             at = -(-(at + size) // 4) * 4
         at = -(-at // 8) * 8
     affines = []
     for layer in header[LAYERS]:
-        size = affine_size(layer)
+        size = affine_size(layer) * len(header[LAYERS][0][TASKS])
         affines.append(data[at : at + size])
         at = -(-(at + size + 4) // 8) * 8 if size else at
     return Pieces(header, tiles, affines)

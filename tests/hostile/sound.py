@@ -14,10 +14,11 @@ from ..independent.decoder import (
     frequencies,
     lanes_of,
     pattern_of_row,
+    placed,
     row_positions,
 )
 from ..independent.random_bits import Source
-from .pieces import AFFINE, KEPT, LAYERS, MASK, OUT, SOURCE, Pieces, Tile, get, layer_of, place
+from .pieces import AFFINE, LAYERS, OUT, SOURCE, TASKS, Pieces, Tile, layer_of
 
 LAWS = ["bernoulli", "constant", "uniform"]
 
@@ -63,38 +64,58 @@ def affine_form(numbers: random.Random, out: int, bits: int) -> bytes:
 
 
 def fill(header: list[Any], seed: int, raw_tiles: int = 0) -> Pieces:
-    """The pieces of a file with that header, whose masks are random at each layer's density; kept is made
-    right. Of each coded layer of several tiles the last
-    `raw_tiles` are raw.
+    """The pieces of a file with that header, whose masks are random at each stream's density; kept is made
+    right. Of each coded stream of several tiles the last `raw_tiles` are raw.
     """
     numbers, source = random.Random(seed), Source(*header[SOURCE][:3])
-    tiles: list[list[Tile]] = []
-    affines: list[bytes] = []
+    pieces = Pieces(header, [], [])
+    tasks = len(header[LAYERS][0][TASKS])
     for values in header[LAYERS]:
         layer = dict(zip(LAYER, values, strict=True))
-        stream = dict(zip(STREAM, get(values, MASK), strict=True))
-        mode, rows = stream["mode"], layer["tile_rows"]
         positions, columns = row_positions(layer), columns_of(layer)
         pattern = [pattern_of_row(source, layer, row * positions, columns) for row in range(layer["out"])]
-        kept, first = sum(locked.bit_count() for _, locked in pattern), 0
-        lanes = lanes_of(sum(free.bit_count() for free, _ in pattern))
-        layer_tiles: list[Tile] = []
-        for row in range(0, layer["out"], rows):
-            last = first + sum(free.bit_count() for free, _ in pattern[row : row + rows])
-            if mode in ("static", "prior"):
-                f = frequencies(source, layer, stream, first, last)
-            else:
-                f = [stream["density"] if mode == "const" else 2048] * (last - first)
-            bits = [int(numbers.randrange(4096) < share) for share in f]
-            kept += sum(bits)
-            if mode != "const":
-                raw = 0 < row >= layer["out"] - rows * raw_tiles
-                layer_tiles.append(make_tile(mode, bits, first, lanes, raw, f))
-            first = last
-        place(values, KEPT, kept)
-        tiles.append(layer_tiles)
-        affines.append(affine_form(numbers, layer["out"], values[AFFINE]))
-    return Pieces(header, tiles, affines)
+        for task in values[TASKS]:
+            _, coats, flips = task
+            outer = [free for free, _ in pattern]
+            inside = []
+            for stream in coats:
+                tiles, outer = _stream(numbers, source, layer, stream, outer, raw_tiles)
+                pieces.tiles.append(tiles)
+                inside.append(outer)
+            for stream in flips:
+                pieces.tiles.append(_stream(numbers, source, layer, stream, inside[0], raw_tiles)[0])
+            task[0] = sum(map(int.bit_count, inside[0])) + sum(locked.bit_count() for _, locked in pattern)
+        affines = [affine_form(numbers, layer["out"], values[AFFINE]) for _ in range(tasks)]
+        pieces.affines.append(b"".join(affines))
+    return pieces
+
+
+def _stream(
+    numbers: random.Random,
+    source: Source,
+    layer: dict[str, Any],
+    values: list[Any],
+    outer: list[int],
+    raw_tiles: int,
+) -> tuple[list[Tile], list[int]]:
+    """The tiles of a stream that has a bit for each set bit of `outer`, and where its bits are set."""
+    stream, rows = dict(zip(STREAM, values, strict=True)), layer["tile_rows"]
+    mode, first = stream["mode"], 0
+    lanes = lanes_of(sum(map(int.bit_count, outer)))
+    tiles: list[Tile] = []
+    every: list[int] = []
+    for row in range(0, layer["out"], rows):
+        last = first + sum(bits.bit_count() for bits in outer[row : row + rows])
+        if mode in ("static", "prior"):
+            f = frequencies(source, layer, stream, first, last)
+        else:
+            f = [stream["density"] if mode == "const" else 2048] * (last - first)
+        bits = [int(numbers.randrange(4096) < share) for share in f]
+        every += bits
+        raw = 0 < row >= layer["out"] - rows * raw_tiles
+        tiles.append(make_tile(mode, bits, first, lanes, raw, f))
+        first = last
+    return [] if mode == "const" else tiles, placed(outer, int("0" + "".join(map(str, every[::-1])), 2))
 
 
 def base(generator: str = "philox4x32", rounds: int = 10) -> Pieces:
@@ -145,6 +166,39 @@ def narrowed(pieces: Pieces, bits: int) -> Pieces:
             layer[AFFINE] = bits
             pieces.affines[i] = affine_form(random.Random(i), layer[OUT], bits)
     return pieces
+
+
+def rich(generator: str = "philox4x32", rounds: int = 10) -> Pieces:
+    """Two tasks; three coats and flips in the first; a shared convolution; every kind of affine."""
+    some = [[0, 3000], [1, 900], [2, 2000]]
+    convolution = [
+        [1, [_coat("static", 2900), _coat("raw"), _coat("static", 1000)], [_coat("static", 300)]],
+        [1, [["prior", 0, 1, True, some], _coat("const", 4096), _coat("static", 2048)], []],
+    ]
+    linear = [[1, [_coat("const", 4096)], [_coat("raw")]], [1, [_coat("raw")], [_coat("const")]]]
+    head = [[1, [_coat("const", 4096)], []], [1, [_coat("const", 4096), _coat("const")], []]]
+    layers = [
+        ["conv", 3, 5, 5, 3, 3, 1, 3, 1, 2, 2, 0, 0, convolution],
+        ["again", 3, 5, 5, 3, 3, 1, 3, 1, 2, 2, 0, 32, []],
+        ["wide", 0, 9, 100, 1, 1, 1, 2, 1, 0, 4, 0, 16, linear],
+        ["head", 2**32 - 1, 3, 9, 1, 1, 1, 0, 0, 0, 3, 0, 8, head],
+    ]
+    nodes = [
+        ["conv2d", 0, 0, 1, 1],
+        ["relu", 1],
+        ["conv2d", 2, 1, 1, 1],
+        ["add", 2, 3],
+        ["flatten", 4],
+        ["linear", 5, 2],
+        ["linear", 6, 3],
+    ]
+    image = [5, 5, 4, [], [], "exact", []]
+    source = [generator, rounds, 2**63 + 1, *LAWS]
+    return fill(["rich", image, source, layers, nodes, [], []], 2, raw_tiles=1)
+
+
+def _coat(mode: str, density: int = 0) -> list[Any]:
+    return [mode, density, 0, False, []]
 
 
 def prior(planes: int, sign: bool, starts: int, source: list[Any]) -> Pieces:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import messagepack
@@ -26,6 +27,7 @@ LAYER = (
     *("name", "id", "out", "inputs", "rows", "columns", "groups"),
     *("bits", "prune", "lock", "tile_rows", "patches", "affine", "tasks"),
 )
+SHARED = LAYER[2:11]  # equal in layers of one id
 TASK = ("kept", "coats", "flips")
 STREAM = ("mode", "density", "planes", "sign", "intervals")
 LAYER_RANGES = {
@@ -42,24 +44,44 @@ RAW = 1 << 31
 
 @dataclass
 class Layer:
-    """pattern: per row, bits by column of (free, locked). mask: one integer, bit o is free ordinal o's.
-    kept and negative: per row, bits by column. affine: (scales, shifts) or None.
+    """A layer of one task. free, locked: the pattern, per row bits by column. mask: the first coat as one
+    integer, bit o is free ordinal o's. coats: per coat and row bits by column, locked weights in all.
+    negative: per row, bits by column. affine: (scales, shifts) or None.
     """
 
     fields: dict[str, Any]
     free: list[int]
     locked: list[int]
     mask: int
-    kept: list[int]
+    coats: list[list[int]]
     negative: list[int]
     constant: float
-    affine: tuple[list[float], list[float]] | None
+    affine: tuple[list[float], list[float]] | None = None
+
+    @property
+    def kept(self) -> list[int]:
+        return self.coats[0]
 
 
 @dataclass
 class File:
+    """tasks: the layers of each."""
+
     header: dict[str, Any]
-    layers: list[Layer]
+    tasks: list[list[Layer]]
+
+    @property
+    def layers(self) -> list[Layer]:
+        return self.tasks[0]
+
+
+@dataclass
+class Coded:
+    """A stream as it stands in the file: (bits, words, CRC) of each tile, and their payloads."""
+
+    stream: dict[str, Any]
+    tiles: list[tuple[int, int, int]]
+    payloads: list[bytes]
 
 
 def crc32c(data: bytes) -> int:
@@ -101,13 +123,22 @@ class _Parts:
 def decode(data: bytes) -> File:
     parts = _Parts(data)
     header = _header(parts)
-    layers = header["layers"]
-    index = _index(parts, layers)
-    segments = [_segment(parts, layer, tiles) for layer, tiles in zip(layers, index, strict=True)]
-    affines = [_affine(parts, layer) for layer in layers]
+    layers, tasks = header["layers"], len(header["layers"][0]["tasks"])
+    streams = [(la, of) for la in layers for task in la["tasks"] for of in (*task["coats"], *task["flips"])]
+    index = _index(parts, streams)
+    coded = [
+        Coded(of, tiles, _segment(parts, la, tiles)) for (la, of), tiles in zip(streams, index, strict=True)
+    ]
+    affines = [_affines(parts, layer, tasks) for layer in layers]
     need(parts.at == len(data), "bytes behind the last part")
     source = Source(*list(header["source"].values())[:3])
-    return File(header, [_layer(source, *of) for of in zip(layers, index, segments, affines, strict=True)])
+    rest, by_id, by_layer = iter(coded), {}, []
+    for layer, of_tasks in zip(layers, affines, strict=True):
+        if layer["id"] not in by_id:
+            by_id[layer["id"]] = _layers(source, layer, rest)
+        weights = zip(by_id[layer["id"]], of_tasks, strict=True)
+        by_layer.append([replace(one, fields=layer, affine=affine) for one, affine in weights])
+    return File(header, [list(of_task) for of_task in zip(*by_layer, strict=True)])
 
 
 def _header(parts: _Parts) -> dict[str, Any]:
@@ -131,12 +162,7 @@ def _header(parts: _Parts) -> dict[str, Any]:
     _check_text(header["name"])
     _check_input(header["input"])
     _check_source(header["source"])
-    for layer in header["layers"]:
-        _check_layer(layer)
-    for field in ("name", "id"):
-        need(len({layer[field] for layer in header["layers"]}) == len(header["layers"]), f"{field} twice")
-    positions = sum(layer["out"] * row_positions(layer) for layer in header["layers"])
-    need(positions <= 2**20 + 2**13 * file_bytes, "too many positions for the file's length")
+    _check_layers(header["layers"], file_bytes)
     provenance = header["provenance"]
     need(isinstance(provenance, list) and len(provenance) <= 64, "provenance")
     for pair in provenance:
@@ -156,12 +182,13 @@ def _named(values: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _named_layer(values: Any) -> dict[str, Any]:
     layer = _named(values, LAYER)
-    need(isinstance(layer["tasks"], list) and len(layer["tasks"]) == 1, "tasks")
+    need(isinstance(layer["tasks"], list) and len(layer["tasks"]) <= 256, "tasks")
     layer["tasks"] = [_named(task, TASK) for task in layer["tasks"]]
     for task in layer["tasks"]:
-        need(isinstance(task["coats"], list) and len(task["coats"]) == 1, "coats")
-        need(task["flips"] == [], "flips")
-        task["coats"] = [_named(stream, STREAM) for stream in task["coats"]]
+        need(isinstance(task["coats"], list) and 1 <= len(task["coats"]) <= 15, "coats")
+        need(isinstance(task["flips"], list) and len(task["flips"]) <= 1, "flips")
+        for field in ("coats", "flips"):
+            task[field] = [_named(stream, STREAM) for stream in task[field]]
     return layer
 
 
@@ -196,6 +223,26 @@ def _check_source(source: dict[str, Any]) -> None:
     need(laws == ["bernoulli", "constant", "uniform"], "laws")
 
 
+def _check_layers(layers: list[dict[str, Any]], file_bytes: int) -> None:
+    owners: dict[int, dict[str, Any]] = {}
+    positions = streams = 0
+    tasks = len(layers[0]["tasks"])
+    for layer in layers:
+        _check_layer(layer)
+        owner = owners.setdefault(layer["id"], layer)
+        if owner is layer:
+            need(1 <= tasks == len(layer["tasks"]), "the number of tasks")
+        else:
+            need(not layer["tasks"], "tasks of a shared layer")
+            need(all(layer[field] == owner[field] for field in SHARED), "a shared layer of another matrix")
+        number = sum(len(task["coats"]) + len(task["flips"]) for task in owner["tasks"])
+        positions += number * layer["out"] * row_positions(layer)
+        streams += number if owner is layer else tasks
+    need(positions <= 2**20 + 2**13 * file_bytes, "too many positions for the file's length")
+    need(streams <= 2**11 + file_bytes // 32, "too many streams for the file's length")
+    need(len({layer["name"] for layer in layers}) == len(layers), "a name twice")
+
+
 def _check_layer(layer: dict[str, Any]) -> None:
     _check_text(layer["name"])
     for field, (low, high) in LAYER_RANGES.items():
@@ -210,9 +257,12 @@ def _check_layer(layer: dict[str, Any]) -> None:
     tiled = False
     for task in layer["tasks"]:
         check_integer(task["kept"], 1, 2**32, "kept")
-        for stream in task["coats"]:
+        for number, stream in enumerate((*task["coats"], *task["flips"])):
             _check_stream(stream)
+            need(number == 0 or stream["mode"] != "prior", "a prior of a further stream")
             tiled |= stream["mode"] != "const"
+    if not layer["tasks"]:
+        return  # shared: as another layer
     if tiled:
         need(layer["tile_rows"] == 1 or layer["tile_rows"] * positions <= 2**20, "a tile over the bound")
     else:
@@ -248,13 +298,11 @@ def row_positions(layer: dict[str, Any]) -> int:
     return -(-columns_of(layer) // 128) * 128
 
 
-def _index(parts: _Parts, layers: list[dict[str, Any]]) -> list[list[tuple[int, int, int]]]:
-    """Per layer and tile: free, words, CRC."""
-    streams = [la["tasks"][0]["coats"][0] for la in layers]
-    counts = [
-        0 if stream["mode"] == "const" else -(-la["out"] // la["tile_rows"])
-        for la, stream in zip(layers, streams, strict=True)
-    ]
+def _index(
+    parts: _Parts, streams: list[tuple[dict[str, Any], dict[str, Any]]]
+) -> list[list[tuple[int, int, int]]]:
+    """Per stream and tile: bits, words, CRC."""
+    counts = [0 if of["mode"] == "const" else -(-la["out"] // la["tile_rows"]) for la, of in streams]
     entries = list(struct.iter_unpack("<III", parts.checked(12 * sum(counts), "index")))
     parts.zeros(8, "index")
     ends = [sum(counts[: i + 1]) for i in range(len(counts))]
@@ -262,7 +310,7 @@ def _index(parts: _Parts, layers: list[dict[str, Any]]) -> list[list[tuple[int, 
 
 
 def _segment(parts: _Parts, layer: dict[str, Any], tiles: list[tuple[int, int, int]]) -> list[bytes]:
-    """The payloads of a layer's tiles."""
+    """The payloads of a stream's tiles."""
     what, payloads = f"mask of {layer['name']}", []
     for _, words, crc in tiles:
         payloads.append(parts.take(2 * (words & ~RAW), what))
@@ -272,18 +320,21 @@ def _segment(parts: _Parts, layer: dict[str, Any], tiles: list[tuple[int, int, i
     return payloads
 
 
-def _affine(parts: _Parts, layer: dict[str, Any]) -> tuple[list[float], list[float]] | None:
-    if not layer["affine"]:
-        return None
+def _affines(
+    parts: _Parts, layer: dict[str, Any], tasks: int
+) -> list[tuple[list[float], list[float]] | None]:
     bits, out = layer["affine"], layer["out"]
-    half = 4 * out if bits == 32 else 8 + out * bits // 8
-    data = parts.checked(2 * half, "affine")
+    if not bits:
+        return [None] * tasks
+    size = 8 * out if bits == 32 else 2 * (8 + out * bits // 8)
+    data = parts.checked(tasks * size, "affine")
     parts.zeros(8, "affine")
-    return _numbers(data[:half], bits), _numbers(data[half:], bits)
+    halves = [_numbers(data[i : i + size // 2], bits) for i in range(0, len(data), size // 2)]
+    return list(zip(halves[::2], halves[1::2], strict=True))
 
 
 def _numbers(data: bytes, bits: int) -> list[float]:
-    """The scales, or the shifts, of one layer."""
+    """The scales, or the shifts, of one affine."""
     if bits == 32:
         values = [value for (value,) in struct.iter_unpack("<f", data)]
         need(all(map(math.isfinite, values)), "a scale or shift is not finite")
@@ -310,35 +361,49 @@ def _float32(value: float) -> float:
         raise Refused("a scale or shift over the float32") from error
 
 
-def _layer(
-    source: Source,
-    layer: dict[str, Any],
-    tiles: list[tuple[int, int, int]],
-    payloads: list[bytes],
-    affine: tuple[list[float], list[float]] | None,
-) -> Layer:
+def _layers(source: Source, layer: dict[str, Any], coded: Iterator[Coded]) -> list[Layer]:
+    """A layer of every task, without affines."""
     positions, columns = row_positions(layer), columns_of(layer)
     pattern = [pattern_of_row(source, layer, row * positions, columns) for row in range(layer["out"])]
     free, locked = [row[0] for row in pattern], [row[1] for row in pattern]
-    (task,) = layer["tasks"]
-    (stream,) = task["coats"]
-    total = sum(map(int.bit_count, free))
-    if stream["mode"] == "const":
-        need(total > 0 or stream["density"] == 0, "the density of a layer without free weights")
-        mask = (1 << total) - 1 if stream["density"] else 0
-    else:
-        mask = _mask(source, layer, stream, tiles, payloads, [row.bit_count() for row in free])
-    kept, ordinal = [], 0
-    for free_row, locked_row in zip(free, locked, strict=True):
-        kept.append(locked_row | _deposit(free_row, mask >> ordinal))
-        ordinal += free_row.bit_count()
-    need(sum(map(int.bit_count, kept)) == task["kept"], "the count of kept weights")
-    negative = [
-        bits & source.run(SIGN, layer["id"], 0, row * positions, columns) for row, bits in enumerate(kept)
-    ]
-    density = task["kept"] / (layer["out"] * columns)
-    constant = struct.unpack("<f", struct.pack("<f", math.sqrt(2 / columns) / math.sqrt(density)))[0]
-    return Layer(layer, free, locked, mask, kept, negative, constant, affine)
+    sign = [source.run(SIGN, layer["id"], 0, row * positions, columns) for row in range(layer["out"])]
+    layers = []
+    for task in layer["tasks"]:
+        outer, coats, masks = free, [], []
+        for _ in task["coats"]:
+            masks.append(_bits(source, layer, next(coded), outer))
+            outer = placed(outer, masks[-1])
+            coats.append([inner | always for inner, always in zip(outer, locked, strict=True)])
+        kept, negative = coats[0], sign
+        for _ in task["flips"]:
+            within = [bits & ~always for bits, always in zip(kept, locked, strict=True)]
+            flipped = placed(within, _bits(source, layer, next(coded), within))
+            negative = [bits ^ flip for bits, flip in zip(sign, flipped, strict=True)]
+        negative = [minus & bits for minus, bits in zip(negative, kept, strict=True)]
+        need(sum(map(int.bit_count, kept)) == task["kept"], "the count of kept weights")
+        density = task["kept"] / (layer["out"] * columns)
+        constant = struct.unpack("<f", struct.pack("<f", math.sqrt(2 / columns) / math.sqrt(density)))[0]
+        layers.append(Layer(layer, free, locked, masks[0], coats, negative, constant))
+    return layers
+
+
+def _bits(source: Source, layer: dict[str, Any], coded: Coded, outer: list[int]) -> int:
+    """The bits of a stream, which has one for each set bit of `outer`, rows of bits by column."""
+    counts = [row.bit_count() for row in outer]
+    if coded.stream["mode"] != "const":
+        return _tiles(source, layer, coded, counts)
+    total = sum(counts)
+    need(total > 0 or coded.stream["density"] == 0, "the density of a stream without bits")
+    return (1 << total) - 1 if coded.stream["density"] else 0
+
+
+def placed(outer: list[int], bits: int) -> list[int]:
+    """Rows in which of the set bits of `outer`, in order, those remain whose bit is 1."""
+    inner, ordinal = [], 0
+    for row in outer:
+        inner.append(_deposit(row, bits >> ordinal))
+        ordinal += row.bit_count()
+    return inner
 
 
 def pattern_of_row(source: Source, layer: dict[str, Any], first: int, columns: int) -> tuple[int, int]:
@@ -376,18 +441,12 @@ def _deposit(where: int, bits: int) -> int:
     return placed
 
 
-def _mask(
-    source: Source,
-    layer: dict[str, Any],
-    stream: dict[str, Any],
-    tiles: list[tuple[int, int, int]],
-    payloads: list[bytes],
-    free_of_rows: list[int],
-) -> int:
-    mask, a, rows = 0, 0, layer["tile_rows"]
-    lanes = lanes_of(sum(free for free, _, _ in tiles))
-    for i, ((free, words, _), payload) in enumerate(zip(tiles, payloads, strict=True)):
-        need(free == sum(free_of_rows[i * rows : (i + 1) * rows]), "free weights of a tile")
+def _tiles(source: Source, layer: dict[str, Any], coded: Coded, counts: list[int]) -> int:
+    """counts: bits of each row."""
+    stream, mask, a, rows = coded.stream, 0, 0, layer["tile_rows"]
+    lanes = lanes_of(sum(counts))
+    for i, ((free, words, _), payload) in enumerate(zip(coded.tiles, coded.payloads, strict=True)):
+        need(free == sum(counts[i * rows : (i + 1) * rows]), "free weights of a tile")
         need(stream["mode"] != "raw" or not words & RAW, "a raw flag in a raw layer")
         need(free > 0 or words == 0, "words of an empty tile")
         b = a + free

@@ -15,13 +15,23 @@ import msgspec
 import numpy as np
 import pytest
 
-from slt_infer import Ticket, models
+from slt_infer import Ticket, models, reference
 from slt_infer.codec import core_layer, masks, pattern_counts, ticket_from_masks, with_affine
 from slt_infer.format import dumps, loads
 from slt_infer.format import header as h
 from slt_infer.format.affine import rounded
 from slt_infer.runtime.synthetic import synthetic_ticket
-from slt_infer.ticket import Flatten, Freeze, LayerShape, Linear, Network, Source, unpack_bits
+from slt_infer.ticket import (
+    Flatten,
+    Freeze,
+    Layer,
+    LayerShape,
+    Linear,
+    Network,
+    Source,
+    pack_bits,
+    unpack_bits,
+)
 
 from ..format.conftest import make_ticket
 from ..hostile import sound
@@ -52,20 +62,33 @@ def check_agreement(ticket: Ticket) -> decoder.File:
     data = dumps(ticket)
     file, ticket = decoder.decode(data), loads(data)
     assert plain(file.header) == plain(msgspec.to_builtins(h.header_of(ticket)))
-    for one, other in zip(file.layers, ticket.layers, strict=True):
-        assert sum(map(int.bit_count, one.free)) == other.free
-        assert sum(map(int.bit_count, one.locked)) == other.locked
-        assert one.mask == integer(other.mask)
-        core = core_layer(ticket.source, other.shape, other.id, other.freeze, other.code)
-        kept, sign = core.rows(0, other.shape.out)
-        assert one.kept == [integer(row) for row in kept]
-        assert one.negative == [integer(row) for row in sign]
-        assert np.float32(one.constant) == other.constant
-        if other.affine is None:
-            assert one.affine is None
-        else:
-            assert one.affine == tuple(row.tolist() for row in other.affine)
+    assert len(file.tasks) == len(ticket.tasks)
+    for task, layers in zip(file.tasks, ticket.tasks, strict=True):
+        for one, other in zip(task, layers, strict=True):
+            check_layer(one, ticket.source, other)
     return file
+
+
+def check_layer(one: decoder.Layer, source: Source, other: Layer) -> None:
+    assert sum(map(int.bit_count, one.free)) == other.free
+    assert sum(map(int.bit_count, one.locked)) == other.locked
+    assert one.mask == integer(other.mask)
+    core = core_layer(source, other.shape, other.id, other.freeze, other.code)
+    kept, sign = core.rows(0, other.shape.out)
+    assert one.kept == [integer(row) for row in kept]
+    if other.coats or other.flips is not None:
+        number, minus = reference.coats(source, other), reference.signs(source, other)
+        for i, coat in enumerate(one.coats):
+            assert coat == [integer(pack_bits(row)) for row in number > i]
+        assert not (number > len(one.coats)).any()
+        assert one.negative == [integer(pack_bits(row)) for row in minus & (number > 0)]
+    else:
+        assert one.negative == [integer(row) for row in sign]
+    assert np.float32(one.constant) == other.constant
+    if other.affine is None:
+        assert one.affine is None
+    else:
+        assert one.affine == tuple(row.tolist() for row in other.affine)
 
 
 @pytest.mark.parametrize("generator", SOURCES)
@@ -128,6 +151,15 @@ def test_narrow_affines(bits):
         for layer in ticket.layers
     ]
     check_agreement(replace(ticket, layers=tuple(layers)))
+
+
+@pytest.mark.parametrize("generator", SOURCES)
+def test_tasks_coats_flips_and_shared_layers(generator):
+    name, _, rounds = generator.partition("-")
+    data = sound.rich(name, int(rounds)).build()
+    file = check_agreement(loads(data))
+    assert [len(layer.coats) for task in file.tasks for layer in task] == [3, 3, 1, 1, 3, 3, 1, 2]
+    assert dumps(loads(data)) == data
 
 
 @pytest.mark.parametrize("sign", [False, True])
