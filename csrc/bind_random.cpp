@@ -85,11 +85,12 @@ Words64 signs(const std::string& generator, uint32_t rounds, uint64_t seed, uint
     return out;
 }
 
-py::tuple freeze_rows(const std::string& generator, uint32_t rounds, uint64_t seed, uint32_t id,
-                      uint64_t fan_in, uint32_t bits, uint32_t prune, uint32_t lock, uint64_t first,
-                      uint64_t count, const std::string& isa) {
+py::tuple freeze_rows(const std::string& generator, uint32_t rounds, uint64_t seed,
+                      const std::string& law, uint32_t id, uint64_t fan_in, uint32_t bits,
+                      uint32_t prune, uint32_t lock, uint64_t first, uint64_t count,
+                      const std::string& isa) {
     const slt::FreezePattern pattern = {
-        slt::generator_of(generator), rounds, seed, id, bits, prune, lock};
+        slt::generator_of(generator), rounds, seed, slt::law_of(law), id, bits, prune, lock};
     slt::check_generator(pattern.generator, rounds);
     slt::check_freeze(bits, prune, lock);
     const uint64_t blocks = row_blocks(fan_in, first, count);
@@ -121,7 +122,8 @@ void bind_random(py::module_& module) {
     module.def("signs", &signs, arg("generator"), arg("rounds"), arg("seed"), arg("id"),
                arg("fan_in"), arg("first"), arg("count"), arg("isa") = "",
                "uint64 [count, P / 64]: signs of whole rows, 0 in padding.");
-    module.def("freeze_rows", &freeze_rows, arg("generator"), arg("rounds"), arg("seed"), arg("id"),
-               arg("fan_in"), arg("bits"), arg("prune"), arg("lock"), arg("first"), arg("count"),
-               arg("isa") = "", "(free, locked), uint64 [count, P / 64], 0 in padding.");
+    module.def("freeze_rows", &freeze_rows, arg("generator"), arg("rounds"), arg("seed"),
+               arg("law"), arg("id"), arg("fan_in"), arg("bits"), arg("prune"), arg("lock"),
+               arg("first"), arg("count"), arg("isa") = "",
+               "(free, locked), uint64 [count, P / 64], 0 in padding.");
 }

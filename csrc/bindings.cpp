@@ -181,15 +181,25 @@ py::array_t<uint32_t> decode_prior(const py::buffer& payload, uint64_t first, ui
 }
 
 std::shared_ptr<LayerCode> make_layer(const std::string& generator, uint32_t rounds, uint64_t seed,
-                                      uint32_t id, uint32_t out, uint32_t fan_in, uint32_t bits,
-                                      uint32_t prune, uint32_t lock, const std::string& mode,
-                                      uint32_t density, uint32_t planes, bool sign,
-                                      const Intervals& intervals, uint32_t tile_rows,
+                                      const std::string& law, uint32_t id, uint32_t out,
+                                      uint32_t fan_in, uint32_t bits, uint32_t prune, uint32_t lock,
+                                      const std::string& mode, uint32_t density, uint32_t planes,
+                                      bool sign, const Intervals& intervals, uint32_t tile_rows,
                                       const Words32& free, const Words32& words,
                                       const py::buffer& payload, slt::WeightMemoryPtr memory) {
-    slt::LayerFields fields = {
-        slt::generator_of(generator), rounds, seed,     id, out, fan_in, bits, prune, lock,
-        slt::MaskMode::raw,           {},     tile_rows};
+    slt::LayerFields fields = {slt::generator_of(generator),
+                               rounds,
+                               seed,
+                               slt::law_of(law),
+                               id,
+                               out,
+                               fan_in,
+                               bits,
+                               prune,
+                               lock,
+                               slt::MaskMode::raw,
+                               {},
+                               tile_rows};
     if (mode == "const") {
         if (density != 0 && density != 4096) refuse("density of a const layer must be 0 or 4096");
         if (tile_rows != out) refuse("tile_rows of a const layer must be out");
@@ -282,8 +292,8 @@ void bind_layer(py::module_& module) {
         module, "LayerCode",
         "One layer's coded weights; ValueError where sizes do not agree or a tile is malformed.")
         .def(py::init(&make_layer), py::kw_only(), arg("generator"), arg("rounds"), arg("seed"),
-             arg("id"), arg("out"), arg("fan_in"), arg("bits"), arg("prune"), arg("lock"),
-             arg("mode"), arg("density"), arg("planes"), arg("sign"), arg("intervals"),
+             arg("law"), arg("id"), arg("out"), arg("fan_in"), arg("bits"), arg("prune"),
+             arg("lock"), arg("mode"), arg("density"), arg("planes"), arg("sign"), arg("intervals"),
              arg("tile_rows"), arg("free"), arg("words"), arg("payload"), arg("memory").none(false))
         .def_property_readonly("out", [](const LayerCode& layer) { return layer.fields().out; })
         .def_property_readonly("fan_in",

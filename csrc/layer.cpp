@@ -58,6 +58,12 @@ Generator generator_of(const std::string& name) {
     refuse("unknown generator \"" + name + "\"");
 }
 
+FreezeLaw law_of(const std::string& name) {
+    if (name == "bernoulli") return FreezeLaw::bernoulli;
+    if (name == "mixed") return FreezeLaw::mixed;
+    refuse("unknown freeze law \"" + name + "\"");
+}
+
 void clear_padding(uint64_t* rows, size_t count, uint32_t fan_in) {
     const size_t words = (size_t{fan_in} + 127) / 128 * 2, whole = fan_in / 64;
     for (size_t row = 0; row < count; ++row, rows += words) {
@@ -156,8 +162,8 @@ void LayerCode::check_tile(uint32_t tile, TileFault fault) const {
 
 void LayerCode::freeze_rows(uint32_t first, uint32_t count, uint64_t* free, uint64_t* locked,
                             uint32_t* counts, const Ops& ops) const {
-    const FreezePattern pattern = {fields_.generator, fields_.rounds, fields_.seed, fields_.id,
-                                   fields_.bits,      fields_.prune,  fields_.lock};
+    const FreezePattern pattern = {fields_.generator, fields_.rounds, fields_.seed,  fields_.law,
+                                   fields_.id,        fields_.bits,   fields_.prune, fields_.lock};
     ops.freeze(pattern, first * row_blocks(), size_t{count} * row_blocks(), free, locked);
     clear_padding(free, count, fields_.fan_in);
     clear_padding(locked, count, fields_.fan_in);

@@ -19,6 +19,7 @@ struct LayerFields {
     Generator generator = Generator::philox4x32;
     uint32_t rounds = 10;
     uint64_t seed = 0;
+    FreezeLaw law = FreezeLaw::bernoulli;
     uint32_t id = 0;
     uint32_t out = 1;     // rows
     uint32_t fan_in = 1;  // K, columns
@@ -133,5 +134,6 @@ void check_generator(Generator generator, uint32_t rounds);
 // Throws std::invalid_argument unless 0 <= bits <= 16, prune + lock <= 2^bits and bits is minimal.
 void check_freeze(uint32_t bits, uint32_t prune, uint32_t lock);
 Generator generator_of(const std::string& name);
+FreezeLaw law_of(const std::string& name);
 
 }  // namespace slt

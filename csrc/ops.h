@@ -22,11 +22,15 @@ struct Plane {
     uint32_t stream, layer, generation, plane;
 };
 
+// Where the planes of a freeze pattern come from (docs/format.md, section 3).
+enum class FreezeLaw : uint32_t { bernoulli, mixed };
+
 // The freeze pattern of a layer: `bits` planes of stream 1, thresholds in 2^bits.
 struct FreezePattern {
     Generator generator;
     uint32_t rounds;
     uint64_t seed;
+    FreezeLaw law;
     uint32_t layer, bits, prune, lock;
 };
 

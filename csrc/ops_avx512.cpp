@@ -1,6 +1,7 @@
 // AVX-512 F, BW, DQ, VL, CD, and BMI2.
 #include <immintrin.h>
 
+#include "mixed_law.h"
 #include "ops.h"
 
 namespace slt {

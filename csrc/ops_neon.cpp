@@ -2,6 +2,7 @@
 #include <arm_neon.h>
 
 #include "lane_table.h"
+#include "mixed_law.h"
 #include "ops.h"
 
 namespace slt {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "mixed_law.h"
 #include "ops.h"
 #include "random.h"
 
@@ -28,14 +29,45 @@ void plane(const Plane& p, uint32_t block0, size_t blocks, void* out) {
     }
 }
 
+// Bit i of a translated block: what was at the place that g takes to i.
+uint32_t translated(const uint32_t block[4], uint32_t g, uint32_t i) {
+    const uint32_t from = (i ^ (g & 64)) / 64 * 64 + (i + 128 - g) % 64;
+    return block[from / 32] >> from % 32 & 1;
+}
+
+// Planes 2 to 15 of the law `mixed` from planes 0 and 1.
+void mix_planes(uint32_t (&planes)[16][4]) {
+    const uint32_t *a = planes[0], *c = planes[1];
+    uint32_t t[4] = {}, u[4] = {}, w[4] = {};
+    for (uint32_t i = 0; i < 128; ++i) {
+        t[i / 32] |= (translated(a, 0, i) ^ translated(c, kMixT[0], i) ^ translated(a, kMixT[1], i))
+                     << i % 32;
+        u[i / 32] |= (translated(c, 0, i) ^ translated(a, kMixU[0], i) ^ translated(c, kMixU[1], i))
+                     << i % 32;
+        w[i / 32] |= (translated(a, 0, i) ^ translated(a, kMixW[0], i) ^ translated(c, kMixW[1], i))
+                     << i % 32;
+    }
+    for (uint32_t j = 2; j < 16; ++j) {
+        const uint32_t *x = j < 12 ? t : u, *y = j < 8 ? u : w;
+        for (uint32_t& word : planes[j]) word = 0;
+        for (uint32_t i = 0; i < 128; ++i) {
+            const uint32_t bit =
+                translated(x, kMixedPlanes[j].first, i) ^ translated(y, kMixedPlanes[j].second, i);
+            planes[j][i / 32] |= bit << i % 32;
+        }
+    }
+}
+
 void freeze(const FreezePattern& p, uint32_t block0, size_t blocks, uint64_t* free,
             uint64_t* locked) {
     for (size_t block = 0; block < blocks; ++block) {
         uint32_t planes[16][4];
-        for (uint32_t b = 0; b < p.bits; ++b) {
+        const uint32_t drawn = p.law == FreezeLaw::mixed ? 2 : p.bits;
+        for (uint32_t b = 0; b < drawn; ++b) {
             plane({p.generator, p.rounds, p.seed, 1, p.layer, 0, b},
                   static_cast<uint32_t>(block0 + block), 1, planes[b]);
         }
+        if (p.law == FreezeLaw::mixed) mix_planes(planes);
         for (uint32_t half = 0; half < 2; ++half)
             free[2 * block + half] = locked[2 * block + half] = 0;
         for (uint32_t i = 0; i < 128; ++i) {

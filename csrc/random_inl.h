@@ -206,46 +206,120 @@ void plane_blocks(const Plane& plane, uint32_t block0, size_t blocks, void* out)
     }
 }
 
+// One vector of blocks of a group.
+struct Blocks {
+    u64v low, high;
+};
+
+inline Blocks operator^(const Blocks& a, const Blocks& b) {
+    return {a.low ^ b.low, a.high ^ b.high};
+}
+
+inline Blocks blocks_of(const Group& group, int i) { return {group.low[i], group.high[i]}; }
+
 // u < threshold, one more bit of u: from the least significant bit up, the highest differing bit
 // decides last.
-inline void compare_bit(u64v (&below)[kPairs], const u64v (&u)[kPairs], bool threshold_bit) {
+inline void compare_bit(Blocks& below, const Blocks& u, bool threshold_bit) {
     if (threshold_bit) {
-#pragma GCC unroll 4
-        for (int i = 0; i < kPairs; ++i) below[i] |= ~u[i];
+        below.low |= ~u.low;
+        below.high |= ~u.high;
     } else {
-#pragma GCC unroll 4
-        for (int i = 0; i < kPairs; ++i) below[i] &= ~u[i];
+        below.low &= ~u.low;
+        below.high &= ~u.high;
     }
+}
+
+// By the bits of u so far: whether u < prune and whether u < 2^bits - lock.
+struct Compared {
+    Blocks pruned, unlocked;
+};
+
+inline void compare_plane(const FreezePattern& pattern, uint32_t plane, const Blocks& u,
+                          Compared& compared) {
+    const uint32_t bit = pattern.bits - 1 - plane, lock_from = (1u << pattern.bits) - pattern.lock;
+    compare_bit(compared.pruned, u, pattern.prune >> bit & 1);
+    if (pattern.lock != 0) compare_bit(compared.unlocked, u, lock_from >> bit & 1);
+}
+
+// X<kTurn> of docs/format.md, section 3.
+template <uint32_t kTurn>
+inline Blocks turned(const Blocks& x) {
+    constexpr uint32_t left = kTurn % 64;
+    const u64v low = kTurn < 64 ? x.low : x.high, high = kTurn < 64 ? x.high : x.low;
+    if constexpr (left == 0) {
+        return {low, high};
+    } else {
+        return {(low << left) | (low >> (64 - left)), (high << left) | (high >> (64 - left))};
+    }
+}
+
+// Planes kPlane, kPlane - 1, ..., kLast of the law `mixed`, sums of X and Y.
+template <uint32_t kPlane, uint32_t kLast>
+inline void compare_sums(const FreezePattern& pattern, const Blocks& x, const Blocks& y,
+                         Compared& compared) {
+    if constexpr (kPlane >= kLast) {
+        if (kPlane < pattern.bits) {
+            constexpr MixedPlane turns = kMixedPlanes[kPlane];
+            compare_plane(pattern, kPlane, turned<turns.first>(x) ^ turned<turns.second>(y),
+                          compared);
+        }
+        compare_sums<kPlane - 1, kLast>(pattern, x, y, compared);
+    }
+}
+
+// All planes of the law `mixed`, more than two, from planes 0 and 1.
+inline void compare_mixed(const FreezePattern& pattern, const Blocks& a, const Blocks& c,
+                          Compared& compared) {
+    const Blocks t = a ^ turned<kMixT[0]>(c) ^ turned<kMixT[1]>(a);
+    const Blocks u = c ^ turned<kMixU[0]>(a) ^ turned<kMixU[1]>(c);
+    if (pattern.bits > 8) {
+        const Blocks w = a ^ turned<kMixW[0]>(a) ^ turned<kMixW[1]>(c);
+        compare_sums<15, 12>(pattern, u, w, compared);
+        compare_sums<11, 8>(pattern, t, w, compared);
+    }
+    compare_sums<7, 2>(pattern, t, u, compared);
+    compare_plane(pattern, 1, c, compared);
+    compare_plane(pattern, 0, a, compared);
 }
 
 template <class G>
 inline void freeze_group(const FreezePattern& pattern, uint32_t block0, uint64_t* free,
                          uint64_t* locked) {
-    const uint32_t lock_from = (1u << pattern.bits) - pattern.lock;
-    Group pruned, unlocked, u;
-    for (int i = 0; i < kPairs; ++i) {
-        // The threshold 2^bits, where all is pruned or nothing locked, has no bit in any plane: all are below it.
-        pruned.low[i] = pruned.high[i] = u64v{} - uint64_t{pattern.prune == 1u << pattern.bits};
-        unlocked.low[i] = unlocked.high[i] = u64v{} - uint64_t{pattern.lock == 0};
-    }
-    for (uint32_t bit = 0; bit < pattern.bits; ++bit) {
-        G::generate(address_of(pattern.seed, 1, pattern.layer, 0, pattern.bits - 1 - bit), block0,
-                    u);
-        compare_bit(pruned.low, u.low, pattern.prune >> bit & 1);
-        compare_bit(pruned.high, u.high, pattern.prune >> bit & 1);
-        if (pattern.lock != 0) {
-            compare_bit(unlocked.low, u.low, lock_from >> bit & 1);
-            compare_bit(unlocked.high, u.high, lock_from >> bit & 1);
+    const auto generate = [&pattern, block0](uint32_t plane, Group& group) {
+        G::generate(address_of(pattern.seed, 1, pattern.layer, 0, plane), block0, group);
+    };
+    // The threshold 2^bits, where all is pruned or nothing locked, has no bit in any plane: all are
+    // below it.
+    const u64v all_pruned = u64v{} - uint64_t{pattern.prune == 1u << pattern.bits};
+    const u64v none_locked = u64v{} - uint64_t{pattern.lock == 0};
+    Compared compared[kPairs];
+    for (Compared& blocks : compared)
+        blocks = {{all_pruned, all_pruned}, {none_locked, none_locked}};
+    if (pattern.law == FreezeLaw::mixed && pattern.bits > 2) {
+        Group a, c;
+        generate(0, a);
+        generate(1, c);
+        for (int i = 0; i < kPairs; ++i)
+            compare_mixed(pattern, blocks_of(a, i), blocks_of(c, i), compared[i]);
+    } else {
+        for (uint32_t plane = pattern.bits; plane-- > 0;) {
+            Group u;
+            generate(plane, u);
+#pragma GCC unroll 4
+            for (int i = 0; i < kPairs; ++i)
+                compare_plane(pattern, plane, blocks_of(u, i), compared[i]);
         }
     }
+    Group to_free, to_locked;
     for (int i = 0; i < kPairs; ++i) {
-        pruned.low[i] = unlocked.low[i] & ~pruned.low[i];
-        pruned.high[i] = unlocked.high[i] & ~pruned.high[i];
-        unlocked.low[i] = ~unlocked.low[i];
-        unlocked.high[i] = ~unlocked.high[i];
+        const auto& [pruned, unlocked] = compared[i];
+        to_free.low[i] = unlocked.low & ~pruned.low;
+        to_free.high[i] = unlocked.high & ~pruned.high;
+        to_locked.low[i] = ~unlocked.low;
+        to_locked.high[i] = ~unlocked.high;
     }
-    store_group(pruned.low, pruned.high, free);
-    store_group(unlocked.low, unlocked.high, locked);
+    store_group(to_free.low, to_free.high, free);
+    store_group(to_locked.low, to_locked.high, locked);
 }
 
 template <class G>

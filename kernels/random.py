@@ -166,9 +166,61 @@ def _real_bits(column, fan_in):
 
 
 @triton.jit
+def _moved(w0, w1, w2, w3, g: tl.constexpr):
+    """A block, its halves (w0, w1) and (w2, w3) swapped if g >= 64, each then rotated left by g mod 64."""
+    if g >= 64:
+        w0, w1, w2, w3 = w2, w3, w0, w1
+    if g % 64 >= 32:
+        w0, w1, w2, w3 = w1, w0, w3, w2
+    s: tl.constexpr = g % 32
+    if s != 0:
+        w0, w1 = (w0 << s) | (w1 >> (32 - s)), (w1 << s) | (w0 >> (32 - s))
+        w2, w3 = (w2 << s) | (w3 >> (32 - s)), (w3 << s) | (w2 >> (32 - s))
+    return w0, w1, w2, w3
+
+
+@triton.jit
+def _both(x0, x1, x2, x3, y0, y1, y2, y3):
+    return x0 ^ y0, x1 ^ y1, x2 ^ y2, x3 ^ y3
+
+
+@triton.jit
+def _sum(x0, x1, x2, x3, y0, y1, y2, y3, g: tl.constexpr, h: tl.constexpr):
+    """X<g> ^ Y<h> of docs/format.md, section 3."""
+    x0, x1, x2, x3 = _moved(x0, x1, x2, x3, g)
+    y0, y1, y2, y3 = _moved(y0, y1, y2, y3, h)
+    return _both(x0, x1, x2, x3, y0, y1, y2, y3)
+
+
+@triton.jit
+def mixed_plane(a0, a1, a2, a3, c0, c1, c2, c3, plane: tl.constexpr):
+    """A freeze plane of the law `mixed`, four vectors of words, from those of planes 0 and 1."""
+    g: tl.constexpr = (0, 0, 0, 56, 120, 8, 48, 16, 98, 45, 30, 57, 106, 85, 86, 29)[plane]
+    h: tl.constexpr = (0, 0, 107, 8, 53, 25, 58, 101, 51, 98, 120, 58, 33, 97, 113, 70)[plane]
+    if plane == 0:
+        r0, r1, r2, r3 = a0, a1, a2, a3
+    elif plane == 1:
+        r0, r1, r2, r3 = c0, c1, c2, c3
+    else:
+        t0, t1, t2, t3 = _sum(c0, c1, c2, c3, a0, a1, a2, a3, 33, 38)
+        t0, t1, t2, t3 = _both(t0, t1, t2, t3, a0, a1, a2, a3)
+        u0, u1, u2, u3 = _sum(a0, a1, a2, a3, c0, c1, c2, c3, 95, 72)
+        u0, u1, u2, u3 = _both(u0, u1, u2, u3, c0, c1, c2, c3)
+        w0, w1, w2, w3 = _sum(a0, a1, a2, a3, c0, c1, c2, c3, 109, 52)
+        w0, w1, w2, w3 = _both(w0, w1, w2, w3, a0, a1, a2, a3)
+        if plane < 8:
+            r0, r1, r2, r3 = _sum(t0, t1, t2, t3, u0, u1, u2, u3, g, h)
+        elif plane < 12:
+            r0, r1, r2, r3 = _sum(t0, t1, t2, t3, w0, w1, w2, w3, g, h)
+        else:
+            r0, r1, r2, r3 = _sum(u0, u1, u2, u3, w0, w1, w2, w3, g, h)
+    return r0, r1, r2, r3
+
+
+@triton.jit
 def freeze_kernel(
     free, locked, k0, k1, layer, prune, lock, fan_in, row_blocks, block0, blocks,
-    bits: tl.constexpr, generator: tl.constexpr, rounds: tl.constexpr, size: tl.constexpr,
+    bits: tl.constexpr, law: tl.constexpr, generator: tl.constexpr, rounds: tl.constexpr, size: tl.constexpr,
 ):  # fmt: skip
     """free, locked int32 [4 * blocks]: the freeze pattern of blocks of whole rows, padding zero."""
     block = tl.program_id(0) * size + tl.arange(0, size)
@@ -180,8 +232,14 @@ def freeze_kernel(
     prune = tl.cast(prune, tl.uint32)
     lock = tl.cast(lock, tl.uint32)
     lock_from = (1 << bits) - lock
+    if law == "mixed":
+        a0, a1, a2, a3 = block_words(k0, k1, 1, layer, 0, 0, position, generator, rounds)
+        c0, c1, c2, c3 = block_words(k0, k1, 1, layer, 0, 1, position, generator, rounds)
     for bit in tl.static_range(bits):
-        u0, u1, u2, u3 = block_words(k0, k1, 1, layer, 0, bits - 1 - bit, position, generator, rounds)
+        if law == "mixed":  # the compiler sees that T, U and W are the same for all planes
+            u0, u1, u2, u3 = mixed_plane(a0, a1, a2, a3, c0, c1, c2, c3, bits - 1 - bit)
+        else:
+            u0, u1, u2, u3 = block_words(k0, k1, 1, layer, 0, bits - 1 - bit, position, generator, rounds)
         prune_bit = zero - ((prune >> bit) & 1)
         lock_bit = zero - ((lock_from >> bit) & 1)
         p0, q0 = _compare(p0, u0, prune_bit), _compare(q0, u0, lock_bit)
@@ -265,6 +323,7 @@ def freeze_rows(
     generator: str,
     rounds: int,
     seed: int,
+    law: str,
     layer: int,
     fan_in: int,
     bits: int,
@@ -274,10 +333,14 @@ def freeze_rows(
     count: int,
     device: torch.device | str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(free, locked), int32 [count, P / 32], padding zero. Raises ValueError on thresholds over 2^bits."""
+    """(free, locked), int32 [count, P / 32], padding zero. ValueError on thresholds over 2^bits or an
+    unknown law.
+    """
     row_blocks = -(-fan_in // BLOCK)
     blocks = count * row_blocks
     _check(generator, rounds, first * row_blocks, blocks)
+    if law not in ("bernoulli", "mixed"):
+        raise ValueError(f"there is no freeze law {law}")
     if not 0 <= bits <= 16 or prune < 0 or lock < 0 or prune + lock > 2**bits:
         raise ValueError("thresholds need 0 <= bits <= 16 and prune + lock <= 2^bits")
     free = torch.empty((count, 4 * row_blocks), dtype=torch.int32, device=device)
@@ -286,7 +349,7 @@ def freeze_rows(
         freeze_kernel[(triton.cdiv(blocks, BLOCKS_PER_PROGRAM),)](
             free, locked, seed % 2**32, seed // 2**32, layer, prune, lock, fan_in, row_blocks,
             first * row_blocks, blocks,
-            bits=bits, generator=generator, rounds=rounds, size=BLOCKS_PER_PROGRAM,
+            bits=bits, law=law, generator=generator, rounds=rounds, size=BLOCKS_PER_PROGRAM,
         )  # fmt: skip
     return free, locked
 

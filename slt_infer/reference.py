@@ -122,9 +122,44 @@ def negative(source: Source, layer: int, shape: LayerShape) -> np.ndarray:
     return unpad(plane_bits(source, SIGN, layer, 0, shape.out * shape.row_positions), shape)
 
 
+def translated(block: np.ndarray, g: int) -> np.ndarray:
+    """Blocks [n, 128] with their halves swapped if g >= 64, then each rotated by g mod 64."""
+    halves = block.reshape(-1, 2, 64)
+    return np.roll(halves[:, ::-1] if g >= 64 else halves, g % 64, axis=2).reshape(-1, 128)
+
+
+MIXED_PLANES = (
+    *((2, "TU", 0, 107), (3, "TU", 56, 8), (4, "TU", 120, 53), (5, "TU", 8, 25), (6, "TU", 48, 58)),
+    *((7, "TU", 16, 101), (8, "TW", 98, 51), (9, "TW", 45, 98), (10, "TW", 30, 120), (11, "TW", 57, 58)),
+    *((12, "UW", 106, 33), (13, "UW", 85, 97), (14, "UW", 86, 113), (15, "UW", 29, 70)),
+)
+
+
+def mixed_planes(a: np.ndarray, c: np.ndarray) -> list[np.ndarray]:
+    """The 16 freeze planes of the law `mixed` from the first two: booleans [n, 128] each."""
+    made = {
+        "T": a ^ translated(c, 33) ^ translated(a, 38),
+        "U": c ^ translated(a, 95) ^ translated(c, 72),
+        "W": a ^ translated(a, 109) ^ translated(c, 52),
+    }
+    rest = [translated(made[x], g) ^ translated(made[y], h) for _, (x, y), g, h in MIXED_PLANES]
+    return [a, c, *rest]
+
+
+def freeze_numbers(source: Source, layer: int, bits: int, count: int) -> np.ndarray:
+    """u at positions 0 .. count-1, count a multiple of 128: int64 [count]."""
+    if source.freeze == "bernoulli":
+        return plane_numbers(source, FREEZE, layer, bits, count)
+    a, c = (plane_bits(source, FREEZE, layer, plane, count).reshape(-1, 128) for plane in range(2))
+    u = np.zeros(count, dtype=np.int64)
+    for plane in mixed_planes(a, c)[:bits]:
+        u = 2 * u + plane.ravel()
+    return u
+
+
 def pattern(source: Source, layer: int, shape: LayerShape, freeze: Freeze) -> np.ndarray:
     """int8 [out, K]: -1 pruned, 0 free, +1 locked."""
-    u = unpad(plane_numbers(source, FREEZE, layer, freeze.bits, shape.out * shape.row_positions), shape)
+    u = unpad(freeze_numbers(source, layer, freeze.bits, shape.out * shape.row_positions), shape)
     locked = u >= 2**freeze.bits - freeze.lock
     return np.where(u < freeze.prune, -1, np.where(locked, 1, 0)).astype(np.int8)
 

@@ -225,7 +225,7 @@ class Source(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     score: Name = "uniform"  # law of the initial scores: no other yet
 
     @classmethod
-    def named(cls, generator: str, seed: int) -> Source:
+    def named(cls, generator: str, seed: int, freeze: Literal["bernoulli", "mixed"] = "bernoulli") -> Source:
         """From a name with or without rounds, `philox4x32` or `threefry4x32-13`; TicketError for any
         other.
         """
@@ -235,7 +235,7 @@ class Source(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
             raise TicketError(
                 "bad-value", f"unknown generator {generator!r}; known: {', '.join(known)}", "generator"
             )
-        source = cls(name, int(rounds or ROUNDS[name][0]), seed)  # type: ignore[arg-type]
+        source = cls(name, int(rounds or ROUNDS[name][0]), seed, freeze)  # type: ignore[arg-type]
         source.check()
         return source
 

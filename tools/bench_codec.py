@@ -241,15 +241,18 @@ def _coder(peer: str, layer: Layer) -> tuple[Callable[[], Any], Callable[[Any], 
 
 
 def _planes(planes: list[Row], generator: str, rounds: int, isa: str, weights: int) -> list[Case]:
-    """Signs, and a freeze pattern that takes all of 8 planes, of a matrix of `weights` weights."""
+    """Signs, and by each law a pattern that takes all of 8 freeze planes, of `weights` weights."""
     out = max(1, weights // FAN_IN)
-    args = (generator, rounds, SOURCE.seed, 0, FAN_IN)
+    args = (generator, rounds, SOURCE.seed)
+    freeze = (0, FAN_IN, 8, 127, 1, 0, out, isa)
     made: list[Row] = [
-        {"plane": plane, "generator": f"{generator}-{rounds}", "isa": isa} for plane in ("signs", "freeze-8")
+        {"plane": plane, "generator": f"{generator}-{rounds}", "isa": isa}
+        for plane in ("signs", "freeze-8", "freeze-8-mixed")
     ]
     planes += made
     calls = [
-        lambda: _core.signs(*args, 0, out, isa),
-        lambda: _core.freeze_rows(*args, 8, 127, 1, 0, out, isa),
+        lambda: _core.signs(*args, 0, FAN_IN, 0, out, isa),
+        lambda: _core.freeze_rows(*args, "bernoulli", *freeze),
+        lambda: _core.freeze_rows(*args, "mixed", *freeze),
     ]
     return [(row, "weights_per_s", out * FAN_IN, call) for row, call in zip(made, calls, strict=True)]

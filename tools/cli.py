@@ -100,6 +100,14 @@ Frozen = Annotated[
 Rule = Annotated[
     str, typer.Option("--rule", help="Layer ratios: uniform, erk or epl.", callback=one_of(*get_args(_Rule)))
 ]
+FreezeLaw = Annotated[
+    str,
+    typer.Option(
+        "--freeze-law",
+        help="bernoulli, or mixed: two generator calls a block.",
+        callback=one_of("bernoulli", "mixed"),
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random bit.", min=0, max=2**64 - 1)]
 Generator = Annotated[
     str, typer.Option("--generator", help="philox4x32 or threefry4x32, or either with -ROUNDS.")

@@ -75,6 +75,7 @@ def main(
     frozen: cli.Frozen = None,
     rule: cli.Rule = "epl",
     bits: Annotated[int, typer.Option(help="Freeze planes at most.", min=1, max=16)] = 8,
+    freeze_law: cli.FreezeLaw = "bernoulli",
     planes: Annotated[
         int,
         typer.Option(help="Planes of the initial scores that masks may be coded by.", min=0, max=MAX_PLANES),
@@ -122,7 +123,7 @@ def main(
         _only_for(context, "a RUN", OF_SYNTHETIC | OF_BOTH)
         image = cli.image_shape(input_size) if input_size else None
         network = models.network(str(synthetic), input=image, classes=classes)
-        source = Source.named(generator, seed)
+        source = Source.named(generator, seed, freeze_law)  # type: ignore[arg-type]
         if frozen is not None:
             if prune or lock:
                 cli.usage("--frozen stands instead of --prune and --lock")

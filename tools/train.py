@@ -96,6 +96,9 @@ def main(
     lock: Annotated[float | None, _flag("--lock", "Share of weights frozen as locked.")] = None,
     frozen: cli.Frozen = None,
     rule: Annotated[str | None, _flag("--rule", "Layer ratios: uniform, erk or epl.")] = None,
+    freeze_law: Annotated[
+        str | None, _flag("--freeze-law", "bernoulli, or mixed: two generator calls a block.")
+    ] = None,
     seed: Annotated[int | None, _flag("--seed", "Seed of every random bit.")] = None,
     generator: Annotated[
         str | None, _flag("--generator", "philox4x32 or threefry4x32, or either with -ROUNDS.")
@@ -132,6 +135,7 @@ def main(
         "prune": prune,
         "lock": lock,
         "rule": rule,
+        "freeze_law": freeze_law,
         "seed": seed,
         "generator": generator,
         "epochs": epochs,

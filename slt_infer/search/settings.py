@@ -36,6 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prune: Ratio = 0.0  # share frozen as pruned
     lock: Ratio = 0.0  # share frozen as locked
     rule: Literal["uniform", "erk", "epl"] = "epl"  # how the ratios are shared out over the layers
+    freeze_law: Literal["bernoulli", "mixed"] = "bernoulli"  # what planes the pattern is made from
     freeze_bits: Annotated[int, Meta(ge=1, le=16)] = 8  # planes of the freeze pattern, at most
     seed: Annotated[int, Meta(ge=0)] = 0  # below 2^64
     generator: str = "philox4x32"
@@ -123,7 +124,7 @@ def resolve(recipe: dict[str, Any], flags: dict[str, Any], name: str = "recipe")
     arch = given.get("arch", Settings.__struct_defaults__[0])
     settings = msgspec.convert({**msgspec.to_builtins(defaults(str(arch))), **given}, Settings)
     settings = _rate_aware(settings, given)
-    Source.named(settings.generator, settings.seed)
+    Source.named(settings.generator, settings.seed, settings.freeze_law)
     number, unit = duration(settings.epochs)
     return msgspec.structs.replace(settings, epochs=f"{number}{unit}")
 

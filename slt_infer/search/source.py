@@ -38,6 +38,7 @@ def source_layer(source: Source, layer: int, shape: LayerShape, freeze: Freeze) 
         source.generator,
         source.rounds,
         source.seed,
+        source.freeze,
         layer,
         shape.fan_in,
         freeze.bits,

@@ -146,7 +146,7 @@ class Search:
         channels, height, width = images.pixels.shape[1:]
         classes = len(images.classes) or int(self.training.labels.max()) + 1
         self.graph = models.network(settings.arch, (channels, height, width), classes)
-        self.source = Source.named(settings.generator, settings.seed)
+        self.source = Source.named(settings.generator, settings.seed, settings.freeze_law)
         self.freezes = freeze.thresholds(
             self.graph.layers, settings.prune, settings.lock, settings.rule, settings.freeze_bits
         )

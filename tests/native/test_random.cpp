@@ -96,13 +96,15 @@ void freeze_patterns() {
                         static_cast<uint32_t>(cases.between(0, (whole - lock) / 2)) * (i % 2 * 2);
                 }
             }
-            const slt::FreezePattern pattern = {version.generator,
-                                                version.rounds,
-                                                cases.next(),
-                                                static_cast<uint32_t>(cases.next()),
-                                                bits,
-                                                prune,
-                                                lock};
+            const slt::FreezePattern pattern = {
+                version.generator,
+                version.rounds,
+                cases.next(),
+                i % 2 ? slt::FreezeLaw::mixed : slt::FreezeLaw::bernoulli,
+                static_cast<uint32_t>(cases.next()),
+                bits,
+                prune,
+                lock};
             const size_t blocks = cases.between(1, 70);
             const uint32_t block0 = static_cast<uint32_t>(cases.between(0, 1u << 25));
             std::vector<uint64_t> free(2 * blocks), locked(2 * blocks), free2(2 * blocks),

@@ -15,6 +15,7 @@ from slt_infer.ticket import ROUNDS, Freeze, LayerShape, Source, pack_bits, unpa
 
 ISAS = _core.machine()["isas"]
 VERSIONS = [(name, rounds) for name, allowed in ROUNDS.items() for rounds in allowed]
+LAWS = ("bernoulli", "mixed")
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 slow = settings(max_examples=20, deadline=None)
 fast = settings(max_examples=60, deadline=None)
@@ -23,7 +24,7 @@ fast = settings(max_examples=60, deadline=None)
 @st.composite
 def sources(draw: st.DrawFn) -> Source:
     generator, rounds = draw(st.sampled_from(VERSIONS))
-    return Source(generator, rounds, draw(U64))
+    return Source(generator, rounds, draw(U64), draw(st.sampled_from(LAWS)))
 
 
 @st.composite
@@ -72,7 +73,7 @@ def test_freeze_rows(
     rows = slice(first, first + count)
     for isa in ISAS:
         free, locked = _core.freeze_rows(
-            source.generator, source.rounds, source.seed, layer, shape.fan_in,
+            source.generator, source.rounds, source.seed, source.freeze, layer, shape.fan_in,
             freeze.bits, freeze.prune, freeze.lock, first, count, isa,
         )  # fmt: skip
         np.testing.assert_array_equal(free, position_words(pattern == 0, shape)[rows], err_msg=isa)
@@ -118,7 +119,7 @@ def test_planes_anywhere(
 
 
 @slow
-@given(source=sources(), layer=U32, shape=shapes(), freeze=freezes(max_bits=8))
+@given(source=sources(), layer=U32, shape=shapes(), freeze=freezes())
 def test_interpreted_triton(
     triton_random: ModuleType, source: Source, layer: int, shape: LayerShape, freeze: Freeze
 ) -> None:
@@ -130,7 +131,16 @@ def test_interpreted_triton(
 
     pattern = reference.pattern(source, layer, shape, freeze)
     free, locked = triton_random.freeze_rows(
-        *address, shape.fan_in, freeze.bits, freeze.prune, freeze.lock, 0, shape.out, "cpu"
+        *address[:3],
+        source.freeze,
+        layer,
+        shape.fan_in,
+        freeze.bits,
+        freeze.prune,
+        freeze.lock,
+        0,
+        shape.out,
+        "cpu",
     )
     np.testing.assert_array_equal(free.numpy().view(np.uint64), position_words(pattern == 0, shape))
     np.testing.assert_array_equal(locked.numpy().view(np.uint64), position_words(pattern == 1, shape))
@@ -173,7 +183,12 @@ def test_addresses_out_of_range_are_refused(change: dict[str, object]) -> None:
 )
 def test_freeze_thresholds_out_of_range_are_refused(bits: int, prune: int, lock: int) -> None:
     with pytest.raises(ValueError, match="bits"):
-        _core.freeze_rows("philox4x32", 10, 0, 0, 10, bits, prune, lock, 0, 1)
+        _core.freeze_rows("philox4x32", 10, 0, "bernoulli", 0, 10, bits, prune, lock, 0, 1)
+
+
+def test_an_unknown_freeze_law_is_refused() -> None:
+    with pytest.raises(ValueError, match="freeze law"):
+        _core.freeze_rows("philox4x32", 10, 0, "feistel", 0, 10, 8, 1, 1, 0, 1)
 
 
 def test_pack_bits_is_the_order_of_planes() -> None:

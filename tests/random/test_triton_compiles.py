@@ -17,15 +17,15 @@ from triton.compiler import ASTSource
 from slt_infer.kernels import random
 
 ADDRESS = {"k0": "i64", "k1": "i64", "layer": "i64"}
+FREEZE = {"free": "*i32", "locked": "*i32", "prune": "i32", "lock": "i32", "fan_in": "i32",
+          "row_blocks": "i32", "block0": "i32", "blocks": "i32"} | ADDRESS
 KERNELS = [
     (random.plane_kernel,
      {"out": "*i32", "stream": "i32", "generation": "i32", "plane": "i32", "block0": "i32", "blocks": "i32"}
      | ADDRESS,
      {}),
-    (random.freeze_kernel,
-     {"free": "*i32", "locked": "*i32", "prune": "i32", "lock": "i32", "fan_in": "i32", "row_blocks": "i32",
-      "block0": "i32", "blocks": "i32"} | ADDRESS,
-     {"bits": 3}),
+    (random.freeze_kernel, FREEZE, {"bits": 3, "law": "bernoulli"}),
+    (random.freeze_kernel, FREEZE, {"bits": 13, "law": "mixed"}),
     (random.words_kernel, {"out": "*i32", "counters": "*i32", "keys": "*i32", "count": "i32"}, {}),
 ]
 for generator, rounds in (("philox4x32", 10), ("threefry4x32", 20)):

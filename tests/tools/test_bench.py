@@ -61,7 +61,7 @@ def test_json_has_its_keys(capsys):
         + [("dense+scores", "prior")] * 2
     )
     assert "xz" in {row["peer"] for row in answer["results"]}
-    assert {row["plane"] for row in answer["planes"]} == {"signs", "freeze-8"}
+    assert {row["plane"] for row in answer["planes"]} == {"signs", "freeze-8", "freeze-8-mixed"}
     assert all(row["weights_per_s"] > 0 for row in answer["planes"])
 
 
