@@ -94,8 +94,8 @@ void check(const slt::LayerCode& layer, uint32_t from, uint32_t to) {
 
 }  // namespace
 
-// Random, then u8 mode, u8 honest, u16 rows, u16 columns, u8 bits, u16 prune, u16 lock, u16 tile rows, densities,
-// u8 and u8 for a range of rows, and the index.
+// Random, then u8 mode and freeze law, u8 honest, u16 rows, u16 columns, u8 bits, u16 prune, u16 lock,
+// u16 tile rows, densities, u8 and u8 for a range of rows, and the index.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz::Input input(data, size);
     const fuzz::Random random = fuzz::take_random(input);
@@ -108,6 +108,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const slt::MaskMode modes[] = {slt::MaskMode::coded, slt::MaskMode::raw, slt::MaskMode::all,
                                    slt::MaskMode::none};
     fields.mode = modes[mode % 4];
+    fields.law = mode / 4 % 2 ? slt::FreezeLaw::mixed : slt::FreezeLaw::bernoulli;
     fields.out = input.take<uint16_t>();
     fields.fan_in = input.take<uint16_t>();
     if (honest) {

@@ -28,7 +28,7 @@ VERSIONS = [
 def files() -> Iterator[Pieces]:
     """Small sound files that between them have every mode, generator and kind of tile."""
     for i, version in enumerate(VERSIONS):
-        yield base(*version)
+        yield base(*version, ("bernoulli", "mixed")[i % 2])
         yield narrowed(base(*version), 8 if i % 2 else 16)
         yield rich(*version)
         for planes, sign, starts in [(0, True, 2), (i + 1, False, 2), (8, True, 16), (4, i % 2 == 0, 9)]:
@@ -88,7 +88,8 @@ def layer() -> Iterator[bytes]:
     for header, of, tiles in _layers():
         mode = modes.get(p.get(of, p.MODE), 2 if p.get(of, p.DENSITY) else 3)
         columns = of[p.INPUTS] * of[p.ROWS] * of[p.COLUMNS]
-        shape = struct.pack("<BBHH", mode, 1, of[p.OUT] - 1, columns - 1)
+        law = 4 if header[SOURCE][p.FREEZE] == "mixed" else 0
+        shape = struct.pack("<BBHH", mode + law, 1, of[p.OUT] - 1, columns - 1)
         freeze = struct.pack("<BHHH", of[p.BITS], of[p.PRUNE], of[p.LOCK], of[p.TILE_ROWS])
         if of[p.OUT] > 40 or columns > 1024:
             continue

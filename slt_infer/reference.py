@@ -128,10 +128,10 @@ def translated(block: np.ndarray, g: int) -> np.ndarray:
     return np.roll(halves[:, ::-1] if g >= 64 else halves, g % 64, axis=2).reshape(-1, 128)
 
 
-MIXED_PLANES = (
-    *((2, "TU", 0, 107), (3, "TU", 56, 8), (4, "TU", 120, 53), (5, "TU", 8, 25), (6, "TU", 48, 58)),
-    *((7, "TU", 16, 101), (8, "TW", 98, 51), (9, "TW", 45, 98), (10, "TW", 30, 120), (11, "TW", 57, 58)),
-    *((12, "UW", 106, 33), (13, "UW", 85, 97), (14, "UW", 86, 113), (15, "UW", 29, 70)),
+MIXED_PLANES = (  # planes 2 to 15: X<g> ^ Y<h>
+    *(("T", "U", 0, 107), ("T", "U", 56, 8), ("T", "U", 120, 53), ("T", "U", 8, 25), ("T", "U", 48, 58)),
+    *(("T", "U", 16, 101), ("T", "W", 98, 51), ("T", "W", 45, 98), ("T", "W", 30, 120), ("T", "W", 57, 58)),
+    *(("U", "W", 106, 33), ("U", "W", 85, 97), ("U", "W", 86, 113), ("U", "W", 29, 70)),
 )
 
 
@@ -142,7 +142,7 @@ def mixed_planes(a: np.ndarray, c: np.ndarray) -> list[np.ndarray]:
         "U": c ^ translated(a, 95) ^ translated(c, 72),
         "W": a ^ translated(a, 109) ^ translated(c, 52),
     }
-    rest = [translated(made[x], g) ^ translated(made[y], h) for _, (x, y), g, h in MIXED_PLANES]
+    rest = [translated(made[x], g) ^ translated(made[y], h) for x, y, g, h in MIXED_PLANES]
     return [a, c, *rest]
 
 

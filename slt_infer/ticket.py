@@ -26,6 +26,7 @@ Window = Annotated[int, Meta(ge=1, le=64)]
 Padding = Annotated[int, Meta(ge=0, le=64)]
 Index = Annotated[int, Meta(ge=0, le=2**14)]
 Name = Annotated[str, Meta(max_length=256)]
+FreezeLaw = Literal["bernoulli", "mixed"]
 
 
 class _Node(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -220,12 +221,12 @@ class Source(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     generator: Literal["philox4x32", "threefry4x32"] = "philox4x32"
     rounds: int = 10
     seed: Annotated[int, Meta(ge=0)] = 0  # below 2^64; msgspec cannot state that bound
-    freeze: Literal["bernoulli", "mixed"] = "bernoulli"  # law of the freeze pattern
+    freeze: FreezeLaw = "bernoulli"  # law of the freeze pattern
     value: Name = "constant"  # law of the weights' magnitudes: no other yet
     score: Name = "uniform"  # law of the initial scores: no other yet
 
     @classmethod
-    def named(cls, generator: str, seed: int, freeze: Literal["bernoulli", "mixed"] = "bernoulli") -> Source:
+    def named(cls, generator: str, seed: int, freeze: FreezeLaw = "bernoulli") -> Source:
         """From a name with or without rounds, `philox4x32` or `threefry4x32-13`; TicketError for any
         other.
         """
@@ -247,8 +248,6 @@ class Source(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
             raise TicketError(
                 "bad-value", f"{self.generator} with {self.rounds} rounds; allowed: {allowed}", "source"
             )
-        if self.freeze != "bernoulli":
-            raise TicketError("unsupported", f"the freeze law {self.freeze!r}", "source")
         for what, law, known in (("value", self.value, "constant"), ("score", self.score, "uniform")):
             if law != known:
                 message = f"the {what} law {law!r}; this program knows {known!r} only"

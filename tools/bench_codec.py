@@ -244,7 +244,7 @@ def _planes(planes: list[Row], generator: str, rounds: int, isa: str, weights: i
     """Signs, and by each law a pattern that takes all of 8 freeze planes, of `weights` weights."""
     out = max(1, weights // FAN_IN)
     args = (generator, rounds, SOURCE.seed)
-    freeze = (0, FAN_IN, 8, 127, 1, 0, out, isa)
+    freeze = (0, FAN_IN, 8, 127, 1, 0, out)
     made: list[Row] = [
         {"plane": plane, "generator": f"{generator}-{rounds}", "isa": isa}
         for plane in ("signs", "freeze-8", "freeze-8-mixed")
@@ -252,7 +252,7 @@ def _planes(planes: list[Row], generator: str, rounds: int, isa: str, weights: i
     planes += made
     calls = [
         lambda: _core.signs(*args, 0, FAN_IN, 0, out, isa),
-        lambda: _core.freeze_rows(*args, "bernoulli", *freeze),
-        lambda: _core.freeze_rows(*args, "mixed", *freeze),
+        lambda: _core.freeze_rows(*args, "bernoulli", *freeze, isa=isa),
+        lambda: _core.freeze_rows(*args, "mixed", *freeze, isa=isa),
     ]
     return [(row, "weights_per_s", out * FAN_IN, call) for row, call in zip(made, calls, strict=True)]

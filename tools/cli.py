@@ -41,6 +41,7 @@ from rich.text import Text
 
 from slt_infer.errors import SltError
 from slt_infer.freeze import Rule as _Rule
+from slt_infer.ticket import FreezeLaw as _FreezeLaw
 
 Answer = dict[str, Any]
 UNLIMITED = 10_000  # columns where no terminal folds lines
@@ -105,7 +106,7 @@ FreezeLaw = Annotated[
     typer.Option(
         "--freeze-law",
         help="bernoulli, or mixed: two generator calls a block.",
-        callback=one_of("bernoulli", "mixed"),
+        callback=one_of(*get_args(_FreezeLaw)),
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random bit.", min=0, max=2**64 - 1)]

@@ -15,7 +15,7 @@ import msgspec.inspect
 from msgspec import Meta, Struct
 
 from slt_infer.errors import SltError
-from slt_infer.ticket import Source
+from slt_infer.ticket import FreezeLaw, Source
 
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -36,7 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prune: Ratio = 0.0  # share frozen as pruned
     lock: Ratio = 0.0  # share frozen as locked
     rule: Literal["uniform", "erk", "epl"] = "epl"  # how the ratios are shared out over the layers
-    freeze_law: Literal["bernoulli", "mixed"] = "bernoulli"  # what planes the pattern is made from
+    freeze_law: FreezeLaw = "bernoulli"  # what planes the pattern is made from
     freeze_bits: Annotated[int, Meta(ge=1, le=16)] = 8  # planes of the freeze pattern, at most
     seed: Annotated[int, Meta(ge=0)] = 0  # below 2^64
     generator: str = "philox4x32"

@@ -122,6 +122,7 @@ def layer_rules() -> list[Risk]:
         ("planes-not-minimal", "bad-value", layer(0, BITS=3, PRUNE=2, LOCK=2)),
         ("planes-without-thresholds", "bad-value", layer(1, BITS=1)),
         ("pattern-of-another-seed", "bad-mask", lambda s: place(s.header, (p.SOURCE, p.SEED), 2)),
+        ("pattern-of-another-law", "bad-mask", lambda s: place(s.header, (p.SOURCE, p.FREEZE), "mixed")),
         ("pattern-of-another-id", "bad-mask", layer(0, ID=9)),
         ("pattern-of-other-thresholds", "bad-mask", layer(2, PRUNE=3)),
         ("kept-less", "bad-mask", lambda s: add(s.header, (LAYER, 0, *p.KEPT), -1)),

@@ -67,7 +67,7 @@ def fill(header: list[Any], seed: int, raw_tiles: int = 0) -> Pieces:
     """The pieces of a file with that header, whose masks are random at each stream's density; kept is made
     right. Of each coded stream of several tiles the last `raw_tiles` are raw.
     """
-    numbers, source = random.Random(seed), Source(*header[SOURCE][:3])
+    numbers, source = random.Random(seed), Source(*header[SOURCE][:4])
     pieces = Pieces(header, [], [])
     tasks = len(header[LAYERS][0][TASKS])
     for values in header[LAYERS]:
@@ -118,7 +118,7 @@ def _stream(
     return [] if mode == "const" else tiles, placed(outer, int("0" + "".join(map(str, every[::-1])), 2))
 
 
-def base(generator: str = "philox4x32", rounds: int = 10) -> Pieces:
+def base(generator: str = "philox4x32", rounds: int = 10, freeze: str = "bernoulli") -> Pieces:
     """Six layers: a grouped convolution (raw, affine), a 1x1 one (const), a linear layer of four coded tiles
     and a raw one (static, affine), two with a prior (planes and sign, four tiles and a raw one; the sign
     alone), a raw one of two tiles.
@@ -149,7 +149,7 @@ def base(generator: str = "philox4x32", rounds: int = 10) -> Pieces:
     header = [
         "base",
         image,
-        [generator, rounds, 1, *LAWS],
+        [generator, rounds, 1, freeze, *LAWS[1:]],
         layers,
         nodes,
         [],

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import messagepack
 from .graph import check_graph
-from .random_bits import FREEZE, ROUNDS, SCORE, SIGN, Source
+from .random_bits import ROUNDS, SCORE, SIGN, Source
 from .refused import Refused, need
 
 MAGIC = b"\x89SLT\r\n\x1a\n"
@@ -131,7 +131,7 @@ def decode(data: bytes) -> File:
     ]
     affines = [_affines(parts, layer, tasks) for layer in layers]
     need(parts.at == len(data), "bytes behind the last part")
-    source = Source(*list(header["source"].values())[:3])
+    source = Source(*list(header["source"].values())[:4])
     rest, by_id, by_layer = iter(coded), {}, []
     for layer, of_tasks in zip(layers, affines, strict=True):
         if layer["id"] not in by_id:
@@ -219,8 +219,8 @@ def _check_source(source: dict[str, Any]) -> None:
     need(isinstance(source["generator"], str) and source["generator"] in ROUNDS, "generator")
     need(type(source["rounds"]) is int and source["rounds"] in ROUNDS[source["generator"]], "rounds")
     check_integer(source["seed"], 0, 2**64 - 1, "seed")
-    laws = [source[what] for what in ("freeze", "value", "score")]
-    need(laws == ["bernoulli", "constant", "uniform"], "laws")
+    need(source["freeze"] in ("bernoulli", "mixed"), "freeze law")
+    need([source["value"], source["score"]] == ["constant", "uniform"], "laws")
 
 
 def _check_layers(layers: list[dict[str, Any]], file_bytes: int) -> None:
@@ -409,7 +409,7 @@ def placed(outer: list[int], bits: int) -> list[int]:
 def pattern_of_row(source: Source, layer: dict[str, Any], first: int, columns: int) -> tuple[int, int]:
     """Free and locked bits of the row that starts at position `first`."""
     bits, everywhere = layer["bits"], (1 << columns) - 1
-    planes = [source.run(FREEZE, layer["id"], plane, first, columns) for plane in range(bits)]
+    planes = source.freeze_planes(bits, layer["id"], first, columns)
     pruned = _below(planes, layer["prune"], everywhere)
     locked = everywhere & ~_below(planes, 2**bits - layer["lock"], everywhere)
     return everywhere & ~pruned & ~locked, locked

@@ -70,9 +70,9 @@ def _mixed(a: int, c: int) -> list[int]:
 class Source:
     """Planes of one seed. A run of indices is one integer: its bit i is the plane's bit first + i."""
 
-    def __init__(self, generator: str, rounds: int, seed: int) -> None:
+    def __init__(self, generator: str, rounds: int, seed: int, freeze: str = "bernoulli") -> None:
         self._words = philox if generator == "philox4x32" else threefry
-        self._rounds, self._seed = rounds, seed
+        self._rounds, self._seed, self._freeze = rounds, seed, freeze
 
     def block(self, stream: int, layer: int, plane: int, block: int) -> int:
         """The 128 bits of one call, generation 0."""
@@ -80,9 +80,9 @@ class Source:
         w0, w1, w2, w3 = self._words(self._rounds, (block, plane, layer, stream), self._seed)
         return w0 | w1 << 32 | w2 << 64 | w3 << 96
 
-    def freeze_planes(self, law: str, bits: int, layer: int, first: int, count: int) -> list[int]:
+    def freeze_planes(self, bits: int, layer: int, first: int, count: int) -> list[int]:
         """Freeze planes 0 ... bits - 1 at `count` positions from `first` on, a multiple of 128."""
-        if law == "bernoulli":
+        if self._freeze == "bernoulli":
             return [self.run(FREEZE, layer, plane, first, count) for plane in range(bits)]
         planes = [0] * bits
         for at in range(0, count, 128):

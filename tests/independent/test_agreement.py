@@ -24,6 +24,7 @@ from slt_infer.runtime.synthetic import synthetic_ticket
 from slt_infer.ticket import (
     Flatten,
     Freeze,
+    FreezeLaw,
     Layer,
     LayerShape,
     Linear,
@@ -37,6 +38,7 @@ from ..format.conftest import make_ticket
 from ..hostile import sound
 from . import decoder, random_bits
 
+LAWS: tuple[FreezeLaw, ...] = ("bernoulli", "mixed")
 SOURCES = [f"{name}-{rounds}" for name, allowed in random_bits.ROUNDS.items() for rounds in allowed]
 NETWORKS = [
     "mlp-784-300-100-10@0.1",
@@ -97,8 +99,9 @@ def test_every_generator(generator):
     check_agreement(make_ticket(11, generator))
 
 
+@pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("generator", SOURCES)
-def test_every_kind_of_tile(generator, monkeypatch):
+def test_every_kind_of_tile(generator, law, monkeypatch):
     """Tiles of few rows, coded and raw in one layer, a last one of fewer rows; const 0 and 1."""
     monkeypatch.setattr(masks, "TILE_POSITIONS", 2 * 3072)
     layers = (
@@ -109,7 +112,7 @@ def test_every_kind_of_tile(generator, monkeypatch):
     )
     nodes = (Flatten(0), *(Linear(i + 1, i) for i in range(len(layers))))
     network = Network("tiles", (3000, 1, 1), layers, nodes)
-    source = Source.named(generator, 77)
+    source = Source.named(generator, 77, law)
     freezes = [Freeze(3, 2, 1), Freeze(4, 13, 1), Freeze(2, 1, 1), Freeze(2, 1, 0)]
     counts = [free for _, _, free in pattern_counts(network, source, freezes)]
     numbers = np.random.default_rng(4)
@@ -124,11 +127,12 @@ def test_every_kind_of_tile(generator, monkeypatch):
     check_agreement(ticket)
 
 
+@pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("generator", SOURCES)
-def test_files_that_the_package_did_not_write(generator):
+def test_files_that_the_package_did_not_write(generator, law):
     """Every mode; coded and raw tiles under a density and under a prior."""
     name, _, rounds = generator.partition("-")
-    data = sound.base(name, int(rounds)).build()
+    data = sound.base(name, int(rounds), law).build()
     file = check_agreement(loads(data))
     assert {layer.fields["tasks"][0]["coats"][0]["mode"] for layer in file.layers} == {
         "raw",
@@ -175,9 +179,9 @@ def test_every_number_of_score_planes(planes, sign):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network(name):
-    """One by one a generator, a sparsity and freeze ratios for each network."""
+    """One by one a generator, a freeze law, a sparsity and freeze ratios for each network."""
     number = NETWORKS.index(name)
-    source = Source.named(SOURCES[number % len(SOURCES)], 2**63 + number)
+    source = Source.named(SOURCES[number % len(SOURCES)], 2**63 + number, LAWS[number // 2 % 2])
     sparsity, prune, lock = [(0.5, 0, 0), (0.5, 0.25, 0.25), (0.75, 0.5, 0.125)][number % 3]
     network = models.network(name)
     check_agreement(synthetic_ticket(network, source, sparsity, prune, lock, "uniform", 8))
