@@ -43,7 +43,8 @@ class Plan:
     Results do not depend on backend, mode, threads, isa or how images are batched (docs/numerics.md).
 
     Raises SltError: `bad-ticket` for what is no Ticket, `unknown-backend`, `unknown-mode`, `unknown-isa`,
-    `bad-threads`, `memory`; TicketError for a graph that is none.
+    `bad-threads`, `memory`, `unsupported` for coats and flips, which the backend `reference` alone runs;
+    TicketError for a graph that is none.
     """
 
     def __init__(

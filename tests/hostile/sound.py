@@ -168,7 +168,7 @@ def narrowed(pieces: Pieces, bits: int) -> Pieces:
     return pieces
 
 
-def rich(generator: str = "philox4x32", rounds: int = 10) -> Pieces:
+def rich(generator: str = "philox4x32", rounds: int = 10, freeze: str = "bernoulli") -> Pieces:
     """Two tasks; three coats and flips in the first; a shared convolution; every kind of affine."""
     some = [[0, 3000], [1, 900], [2, 2000]]
     convolution = [
@@ -193,7 +193,7 @@ def rich(generator: str = "philox4x32", rounds: int = 10) -> Pieces:
         ["linear", 6, 3],
     ]
     image = [5, 5, 4, [], [], "exact", []]
-    source = [generator, rounds, 2**63 + 1, *LAWS]
+    source = [generator, rounds, 2**63 + 1, freeze, *LAWS[1:]]
     return fill(["rich", image, source, layers, nodes, [], []], 2, raw_tiles=1)
 
 
