@@ -80,7 +80,7 @@ def _decode(data: bytes, bits: int) -> np.ndarray:
     """float32 [out] of bytes that no one has checked."""
     if bits == 32:
         return np.frombuffer(data, dtype="<f4").astype(np.float32)
-    low, step = np.frombuffer(data, dtype="<f4", count=2).astype(np.float64)
     codes = np.frombuffer(data, dtype=f"<u{bits // 8}", offset=8)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a signalling NaN too
+        low, step = np.frombuffer(data, dtype="<f4", count=2).astype(np.float64)
         return (low + step * codes).astype(np.float32)
