@@ -174,6 +174,9 @@ def test_weights_are_counted_once_and_bytes_wholly(ticket):
     assert report["weights"] == ticket.weights
     assert report["kept"] == ticket.kept
     assert report["file_bytes"] == by_part.total
+    assert report["prune"] * ticket.weights == pytest.approx(sum(ticket.layers[i].pruned for i in (0, 2)))
+    assert report["lock"] * ticket.weights == pytest.approx(sum(ticket.layers[i].locked for i in (0, 2)))
+    assert report["layers"][0]["mask_bits"] == 8 * sum(len(of.payload) for of in ticket.layers[0].streams)
 
 
 def test_a_task_that_is_not_there(ticket):
