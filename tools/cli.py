@@ -125,6 +125,10 @@ MaxMemory = Annotated[
         help="Refuse a file whose reading may take more memory; 64MB and 64MiB are understood.",
     ),
 ]
+Task = Annotated[
+    int | None,
+    typer.Option("--task", metavar="N", help="Of a ticket of several tasks this one, from 0.", min=0),
+]
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
 ]

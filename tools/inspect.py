@@ -11,12 +11,12 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from slt_infer import _core
+from slt_infer import _core, reference
 from slt_infer.codec import core_layer
 from slt_infer.errors import SltError
 from slt_infer.format import load
 from slt_infer.format.header import VERSION
-from slt_infer.report import ticket_report
+from slt_infer.report import size_report, ticket_report
 from slt_infer.ticket import Layer, Ticket
 from slt_infer.tools import cli, tables
 
@@ -38,6 +38,8 @@ def show(answer: dict[str, Any]) -> RenderableType:
         tables.origin(answer["provenance"]),
         *_preprocessing(answer["preprocessing"]),
     ]
+    if answer.get("tasks", 1) > 1:
+        lines.append(f"task {answer['task']} of {answer['tasks']}; sizes are of the whole file")
     return Group(*map(Text, lines), tables.ratios(answer), tables.layers(answer), tables.sizes(answer))
 
 
@@ -62,6 +64,7 @@ def main(
     machine: Annotated[
         bool, typer.Option("--machine", help="Tell which instruction set is used here, and why.")
     ] = False,
+    task: cli.Task = None,
     max_memory: cli.MaxMemory = None,
     as_json: cli.Json = False,
     version: cli.Version = False,
@@ -75,10 +78,12 @@ def main(
         return dict(_core.machine())
     if file is None:
         cli.usage("give a FILE, or --machine")
-    ticket = load(file, max_memory=max_memory)
+    whole = load(file, max_memory=max_memory)
+    ticket = whole.task(task or 0)
     if weights is None:
         rules = msgspec.to_builtins(ticket.preprocessing)
-        return {"file": str(file), "format": VERSION, "preprocessing": rules, **ticket_report(ticket)}
+        report = {**ticket_report(ticket), **size_report(whole), "tasks": len(whole.tasks)}
+        return {"file": str(file), "format": VERSION, "preprocessing": rules, "task": task or 0, **report}
     names = [layer.shape.name for layer in ticket.layers]
     if weights not in names:
         raise SltError("no-layer", f"no layer {weights!r}; there are: {', '.join(names)}", "--weights")
@@ -91,9 +96,12 @@ def _weights(ticket: Ticket, layer: Layer) -> dict[str, Any]:
         raise SltError(
             "limit", f"{shape.weights} weights are too many to print; {WEIGHT_LIMIT} are not", "--weights"
         )
-    core = core_layer(ticket.source, shape, layer.id, layer.freeze, layer.code)
-    kept, sign = (_bits(words, shape.fan_in) for words in core.rows(0, shape.out))
-    values = np.where(kept, np.where(sign, -layer.constant, layer.constant), np.float32(0))
+    if layer.coats or layer.flips is not None:  # no fast path has these
+        values = reference.weights(ticket.source, layer)
+    else:
+        core = core_layer(ticket.source, shape, layer.id, layer.freeze, layer.code)
+        kept, sign = (_bits(words, shape.fan_in) for words in core.rows(0, shape.out))
+        values = np.where(kept, np.where(sign, -layer.constant, layer.constant), np.float32(0))
     return {
         "layer": shape.name,
         "shape": [shape.out, shape.fan_in],

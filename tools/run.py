@@ -115,6 +115,7 @@ def main(
             metavar="RUN", help="Compare with the predictions that slt-train kept in its run folder."
         ),
     ] = None,
+    task: cli.Task = None,
     max_memory: cli.MaxMemory = None,
     as_json: cli.Json = False,
     version: cli.Version = False,
@@ -128,7 +129,7 @@ def main(
         cli.usage("give image files or --data, not both")
     if not images and data is None:
         cli.usage("give image files, or a data set by --data")
-    ticket = load(file, max_memory=max_memory)
+    ticket = load(file, max_memory=max_memory).task(task or 0)
     if dict(ticket.provenance).get("method") == "synthetic":
         cli.note(tables.SYNTHETIC)
     files = _files(images or [])[:limit]

@@ -27,12 +27,15 @@ class Narrowed:
 
 
 def with_affine_bits(ticket: Ticket, bits: int, only: int | None = None) -> Ticket:
-    """The ticket with its affines, or that of layer `only`, rounded to the form of `bits` bits."""
-    layers = list(ticket.layers)
-    for i, layer in enumerate(ticket.layers):
-        if layer.affine is not None and only in (None, i):
-            layers[i] = with_affine(layer, affine.rounded(layer.affine, bits), bits)
-    return replace(ticket, layers=tuple(layers))
+    """The ticket with its affines, or those of layer `only`, rounded to the form of `bits` bits, in every
+    task.
+    """
+    tasks = [list(layers) for layers in ticket.tasks]
+    for layers in tasks:
+        for i, layer in enumerate(layers):
+            if layer.affine is not None and only in (None, i):
+                layers[i] = with_affine(layer, affine.rounded(layer.affine, bits), bits)
+    return replace(ticket, layers=tuple(tasks[0]), others=tuple(map(tuple, tasks[1:])))
 
 
 def narrowest(ticket: Ticket, images: Images, predictions: np.ndarray, watch: Watch) -> Narrowed:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
-from slt_infer import load, reference
+from slt_infer import load, models, reference, save
+from slt_infer.codec import coded_layer
 from slt_infer.report import ticket_report
-from slt_infer.ticket import Preprocessing, unpack_bits
+from slt_infer.runtime.synthetic import synthetic_ticket
+from slt_infer.ticket import Preprocessing, Source, Ticket, unpack_bits
 from slt_infer.tools import tables
 from slt_infer.tools.export import main as export
 from slt_infer.tools.inspect import main as inspect
@@ -378,6 +382,55 @@ def test_inspect_refuses_a_damaged_file(call, packed):
     code, out, err = call(inspect, path)
     assert (code, out) == (1, "")
     assert err.startswith("Error: ")
+
+
+@pytest.fixture
+def two_tasks(tmp_path):
+    """A file of two tasks that the fast paths can run, and its ticket."""
+    network, source = models.network("mlp-64-20-10"), Source(seed=3)
+    one, other = (synthetic_ticket(network, source, sparsity) for sparsity in (0.5, 0.8))
+    ticket = replace(one, others=(other.layers,))
+    save(ticket, tmp_path / "two.slt")
+    return tmp_path / "two.slt", ticket
+
+
+def test_one_task_of_several(call, two_tasks):
+    path, ticket = two_tasks
+    picture = path.parent / "picture.png"
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(picture)
+    answers = []
+    for flags, kept in (([], 0), (["--task", "0"], 0), (["--task", "1"], 1)):
+        code, out, _ = call(inspect, path, *flags, "--json")
+        answer = json.loads(out)
+        assert (code, answer["tasks"], answer["task"]) == (0, 2, kept)
+        assert answer["kept"] == ticket.task(kept).kept
+        assert answer["file_bytes"] == path.stat().st_size
+        code, out, _ = call(slt_run, path, picture, *flags, "--json")
+        answers.append(json.loads(out)["results"])
+        _, out, _ = call(inspect, path, "--weights", "fc2", *flags, "--json")
+        wanted = reference.weights(ticket.source, ticket.task(kept).layers[1])
+        assert np.array_equal(np.array(json.loads(out)["values"], np.float32), wanted)
+    assert answers[0] == answers[1] != answers[2]
+    for command in (inspect, slt_run):
+        images = [] if command is inspect else [picture]
+        code, out, _ = call(command, path, *images, "--task", "2", "--json")
+        assert (code, json.loads(out)["error"]["code"]) == (1, "bad-task")
+    assert "task 1 of 2" in call(inspect, path, "--task", "1")[1]
+
+
+def test_weights_under_coats_are_printed(call, tmp_path):
+    network, source = models.network("mlp-20-6"), Source(seed=4)
+    (layer,) = synthetic_ticket(network, source, 0.5).layers
+    mask = unpack_bits(layer.mask, layer.free)
+    coat = mask & (np.arange(layer.free) % 3 == 0)
+    coated = coded_layer(source, layer.shape, 0, layer.freeze, layer.mask, coats=[coat])
+    ticket = Ticket(network, source, (coated,))
+    save(ticket, tmp_path / "coats.slt")
+    code, out, _ = call(inspect, tmp_path / "coats.slt", "--weights", layer.shape.name, "--json")
+    values = np.array(json.loads(out)["values"], np.float32)
+    assert code == 0
+    assert np.array_equal(values, reference.weights(source, coated))
+    assert len(np.unique(np.abs(values))) == 3
 
 
 @pytest.mark.parametrize("command", [inspect, slt_run])
