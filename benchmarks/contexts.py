@@ -153,7 +153,7 @@ def contexts(layer: Layer) -> dict[str, Ints]:
         "how far the column has moved": moved(layer, 0),
     }
     several = "kept in the row so far, with signs", "surprise of the pixels around, with signs"
-    found["both of these, with signs"] = 8 * found[several[0]] + found[several[1]]
+    found["row so far and pixels around, with signs"] = 8 * found[several[0]] + found[several[1]]
     found["row moved, and kept in it with signs"] = 8 * found[several[0]] + moved(layer, 1)
     different: dict[str, Ints] = {}
     for name, values in found.items():
