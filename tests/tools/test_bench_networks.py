@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -184,12 +185,8 @@ def test_text_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_missing_peer_is_refused_before_anything_runs(
     peer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def imported(name: str, *rest: Any) -> Any:
-        if name == peer:
-            raise ImportError(f"No module named {name!r}")
-        return object()
-
-    monkeypatch.setattr(importlib, "import_module", imported)
+    for name in bench_peers.MODULES:
+        monkeypatch.setitem(sys.modules, name, None if name == peer else ModuleType(name))
     monkeypatch.setattr(bench_networks, "measure", None)
     assert run("networks", "--json") == 1
     error = json.loads(capsys.readouterr().out)["error"]
