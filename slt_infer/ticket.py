@@ -8,8 +8,9 @@ weights and its folded per-channel affine. docs/format.md gives every rule.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import numpy as np
@@ -271,6 +272,9 @@ class Preprocessing(Struct, frozen=True):
     classes: tuple[str, ...] = ()
 
 
+NOTHING: Mapping[str, int] = MappingProxyType({})  # one for all: a file may have thousands of streams
+
+
 @dataclass(frozen=True, slots=True)
 class MaskCode:
     """A stream of a layer's mask bits as it stands in the file (docs/format.md, section 4): tiles of
@@ -291,7 +295,7 @@ class MaskCode:
     planes: int = 0
     sign: bool = False
     intervals: tuple[tuple[int, int], ...] = ()
-    candidates: dict[str, int] = field(default_factory=dict)
+    candidates: Mapping[str, int] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)

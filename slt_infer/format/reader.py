@@ -54,9 +54,7 @@ def loads(data: bytes, max_memory: int | None = None) -> Ticket:
     header = _header(data, header_bytes)
     cursor = _Cursor(data, h.PREFIX.size + header_bytes)
     cursor.pad(8, "header")
-    entries = _index(cursor, header)
-    streams = [(layer, stream) for layer in header.layers for stream in layer.streams]
-    codes = iter([_mask(cursor, *of, tiles) for of, tiles in zip(streams, entries, strict=True)])
+    codes = iter(_codes(cursor, header))
     affines = [_affines(cursor, layer, header.tasks) for layer in header.layers]
     if cursor.at != len(data):
         raise TicketError("trailing", f"{len(data) - cursor.at} bytes after the last part", "file", cursor.at)
@@ -154,6 +152,13 @@ def _index(cursor: _Cursor, header: h.Header) -> list[np.ndarray]:
     cursor.pad(8, "index")
     entries = np.frombuffer(data, dtype="<u4").astype(np.uint32).reshape(-1, 3)
     return np.split(entries, np.cumsum(counts)[:-1])
+
+
+def _codes(cursor: _Cursor, header: h.Header) -> list[MaskCode]:
+    """All streams, checksums verified, not yet decoded."""
+    entries = _index(cursor, header)
+    streams = [(layer, stream) for layer in header.layers for stream in layer.streams]
+    return [_mask(cursor, *of, tiles) for of, tiles in zip(streams, entries, strict=True)]
 
 
 def _mask(cursor: _Cursor, layer: h.LayerHeader, stream: h.StreamHeader, tiles: np.ndarray) -> MaskCode:
