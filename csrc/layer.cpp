@@ -196,6 +196,21 @@ void LayerCode::finish_rows(uint32_t first, uint32_t count, const uint32_t* mask
     for (size_t i = 0; i < total; ++i) locked_to_sign[i] &= free_to_kept[i];
 }
 
+template <class Use>
+void LayerCode::each_mask(uint32_t begin, uint32_t end, const Ops& ops, Use use) const {
+    for (uint32_t first = begin; first < end; first += kTilesTogether) {
+        const uint32_t count = std::min<uint32_t>(kTilesTogether, end - first);
+        std::vector<WeightVector<uint32_t>> parts;
+        uint32_t* out[kTilesTogether];
+        for (uint32_t i = 0; i < count; ++i) {
+            parts.emplace_back(mask_words(first + i), 0, Counted<uint32_t>(memory_));
+            out[i] = parts[i].data();
+        }
+        decode_masks(first, count, out, ops);
+        for (uint32_t i = 0; i < count; ++i) use(first + i, out[i], parts[i].size() - kMaskPadding);
+    }
+}
+
 void LayerCode::rows(uint32_t first, uint32_t count, uint64_t* kept, uint64_t* sign,
                      const Ops& ops) const {
     if (first > fields_.out || count > fields_.out - first) refuse("rows are outside the layer");
@@ -207,13 +222,13 @@ void LayerCode::rows(uint32_t first, uint32_t count, uint64_t* kept, uint64_t* s
     }
     const size_t words = row_words();
     const Counted<uint8_t> counted(memory_);
-    for (uint32_t i = first / fields_.tile_rows; i < tiles() && tiles_[i].first_row < first + count;
-         ++i) {
+    const uint32_t begin = first / fields_.tile_rows,
+                   end = (first + count - 1) / fields_.tile_rows + 1;
+    each_mask(begin, end, ops, [&](uint32_t i, const uint32_t* mask, size_t) {
         const Tile& t = tiles_[i];
-        WeightVector<uint32_t> mask(mask_words(i), 0, counted), counts(t.rows, 0, counted);
+        WeightVector<uint32_t> counts(t.rows, 0, counted);
         WeightVector<uint64_t> free(t.rows * words, 0, counted), locked(t.rows * words, 0, counted);
         WeightVector<uint64_t> starts(t.rows, 0, counted);
-        decode_mask(i, mask.data(), ops);
         freeze_rows(t.first_row, t.rows, free.data(), locked.data(), counts.data(), ops);
         uint64_t total = 0;
         for (uint32_t row = 0; row < t.rows; ++row) {
@@ -225,13 +240,13 @@ void LayerCode::rows(uint32_t first, uint32_t count, uint64_t* kept, uint64_t* s
         const uint32_t to = std::min(first + count, t.first_row + t.rows) - t.first_row;
         uint64_t* kept_rows = free.data() + from * words;
         uint64_t* sign_rows = locked.data() + from * words;
-        finish_rows(t.first_row + from, to - from, mask.data(), starts.data() + from, kept_rows,
-                    sign_rows, ops);
+        finish_rows(t.first_row + from, to - from, mask, starts.data() + from, kept_rows, sign_rows,
+                    ops);
         const size_t place = (t.first_row + from - first) * words,
                      size = (to - from) * words * sizeof(uint64_t);
         std::memcpy(kept + place, kept_rows, size);
         std::memcpy(sign + place, sign_rows, size);
-    }
+    });
 }
 
 LayerCode::Counts LayerCode::counts(const Ops& ops) const {
@@ -266,22 +281,6 @@ std::vector<uint32_t> LayerCode::free_counts(const Ops& ops) const {
     return totals;
 }
 
-template <class Use>
-void LayerCode::each_mask(const Ops& ops, Use use) const {
-    for (uint32_t first = 0; first < tiles(); first += kTilesTogether) {
-        const uint32_t count = std::min<uint32_t>(kTilesTogether, tiles() - first);
-        std::vector<WeightVector<uint32_t>> parts;
-        uint32_t* out[kTilesTogether];
-        for (uint32_t i = 0; i < count; ++i) {
-            parts.emplace_back(mask_words(first + i), 0, Counted<uint32_t>(memory_));
-            out[i] = parts[i].data();
-        }
-        decode_masks(first, count, out, ops);
-        for (uint32_t i = 0; i < count; ++i)
-            use(tiles_[first + i], out[i], parts[i].size() - kMaskPadding);
-    }
-}
-
 std::vector<uint32_t> LayerCode::mask(const Ops& ops) const {
     if (!has_mask()) {
         const uint64_t free = counts(ops).free;
@@ -290,21 +289,18 @@ std::vector<uint32_t> LayerCode::mask(const Ops& ops) const {
         return bits;
     }
     std::vector<uint32_t> bits((tiles_.back().first_free + tiles_.back().free + 31) / 32, 0);
-    each_mask(ops, [&](const Tile& tile, const uint32_t* words, size_t count) {
-        uint32_t* to = bits.data() + tile.first_free / 32;
+    each_mask(0, tiles(), ops, [&](uint32_t tile, const uint32_t* words, size_t count) {
+        uint32_t* to = bits.data() + tiles_[tile].first_free / 32;
         for (size_t i = 0; i < count; ++i) to[i] |= words[i];
     });
     return bits;
 }
 
 std::vector<uint32_t> LayerCode::tile_ones(const Ops& ops) const {
-    std::vector<uint32_t> ones;
-    ones.reserve(tiles_.size());
     if (!has_mask()) refuse("a const layer has no tiles");
-    each_mask(ops, [&](const Tile&, const uint32_t* words, size_t count) {
-        uint32_t total = 0;
-        for (size_t i = 0; i < count; ++i) total += std::popcount(words[i]);
-        ones.push_back(total);
+    std::vector<uint32_t> ones(tiles_.size(), 0);
+    each_mask(0, tiles(), ops, [&](uint32_t tile, const uint32_t* words, size_t count) {
+        for (size_t i = 0; i < count; ++i) ones[tile] += std::popcount(words[i]);
     });
     return ones;
 }

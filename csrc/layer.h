@@ -67,21 +67,18 @@ class LayerCode {
     // --- Streaming a tile, in four steps. Rows are given in any split, so that threads can share a
     // tile. ---
 
-    // 1. (serial) The tile's mask bits: bit i of the tile (i-th free weight of it) is bit
-    //    mask_start(tile) + i of out, which has mask_words(tile) words. Throws
-    //    std::invalid_argument("tile N: ...") if the tile is malformed. Nothing to do, and
+    // 1. (tiles in parallel) The mask bits of count <= kTilesTogether tiles from `first` on, faster
+    //    together than one by one. Bit i of a tile (i-th free weight of it) is bit
+    //    mask_start(tile) + i of its out, which has mask_words(tile) words. Throws
+    //    std::invalid_argument("tile N: ...") if a tile is malformed. Nothing to do, and
     //    mask_words() is 0, where !has_mask().
     size_t mask_words(uint32_t tile) const;
     uint64_t mask_start(uint32_t tile) const { return tiles_[tile].first_free % 32; }
-    void decode_mask(uint32_t tile, uint32_t* out, const Ops& ops) const {
-        decode_masks(tile, 1, &out, ops);
-    }
-    // The same for count <= kTilesTogether tiles from `first` on, faster than one by one; mask() and
-    // tile_ones() use it, streaming holds one tile.
     void decode_masks(uint32_t first, uint32_t count, uint32_t* const* out, const Ops& ops) const;
 
     // 2. (rows in parallel) Free and locked bits, row_words() words a row, padding zero, and
-    //    counts[i] = free weights of row first + i (counts may be null). Reads nothing but the seed.
+    //    counts[i] = free weights of row first + i (counts may be null). Reads nothing but the
+    //    seed.
     void freeze_rows(uint32_t first, uint32_t count, uint64_t* free, uint64_t* locked,
                      uint32_t* counts, const Ops& ops) const;
 
@@ -113,9 +110,10 @@ class LayerCode {
 
   private:
     Plane scores() const;
-    // Decodes all tiles, kTilesTogether at a time; use(tile, mask words, their number) sees each.
+    // Decodes the tiles [begin, end), kTilesTogether at a time; use(tile's number, mask words, how
+    // many without their padding) sees each.
     template <class Use>
-    void each_mask(const Ops& ops, Use use) const;
+    void each_mask(uint32_t begin, uint32_t end, const Ops& ops, Use use) const;
     // Throws where decoding found a fault, or what stands behind the payload is not zero.
     void check_tile(uint32_t tile, TileFault fault) const;
 

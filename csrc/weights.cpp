@@ -13,16 +13,15 @@ WeightScratch::WeightScratch(const WeightMemoryPtr& memory, uint32_t threads)
 
 namespace {
 
-// Planes of `count` rows from `first` on, all of one tile, into scratch.
+// Planes of `count` rows from `first` on, all of one tile, into scratch; mask is null where the
+// layer has none.
 PlaneRows regenerate(const LayerCode& code, uint32_t tile, uint32_t first, uint32_t count,
-                     WeightScratch& scratch, Threads& threads, const Ops& ops) {
+                     const uint32_t* mask, WeightScratch& scratch, Threads& threads,
+                     const Ops& ops) {
     const size_t words = code.row_words();
     uint64_t* kept = WeightScratch::room(scratch.kept, count * words);
     uint64_t* sign = WeightScratch::room(scratch.sign, count * words);
-    uint32_t* mask = nullptr;
-    if (code.has_mask()) {
-        mask = WeightScratch::room(scratch.mask, code.mask_words(tile) + kMaskPadding);
-        code.decode_mask(tile, mask, ops);
+    if (mask) {
         scratch.counts.resize(count);
         scratch.starts.resize(count);
     }
@@ -51,6 +50,21 @@ PlaneRows regenerate(const LayerCode& code, uint32_t tile, uint32_t first, uint3
     return {first, count, words, kept, sign};
 }
 
+// The mask bits of kTilesTogether tiles, or of those that are left, into scratch: side by side, or
+// by as many threads.
+void decode_ahead(const LayerCode& code, uint32_t first, uint32_t* (&masks)[kTilesTogether],
+                  WeightScratch& scratch, Threads& threads, const Ops& ops) {
+    const uint32_t count = std::min<uint32_t>(kTilesTogether, code.tiles() - first);
+    size_t words[kTilesTogether + 1] = {};
+    for (uint32_t i = 0; i < count; ++i) words[i + 1] = words[i] + code.mask_words(first + i);
+    uint32_t* mask = WeightScratch::room(scratch.mask, words[count]);
+    for (uint32_t i = 0; i < count; ++i) masks[i] = mask + words[i];
+    threads.run([&](uint32_t part) {
+        const auto [begin, end] = share(count, 1, part, threads.count());
+        if (begin < end) code.decode_masks(first + begin, end - begin, masks + begin, ops);
+    });
+}
+
 uint32_t rows_at_once(size_t row_words) {
     return static_cast<uint32_t>(std::max<size_t>(1, kGroupPositions / (64 * row_words)));
 }
@@ -59,13 +73,17 @@ uint32_t rows_at_once(size_t row_words) {
 
 void stream_planes(const LayerCode& code, WeightScratch& scratch, Threads& threads, const Ops& ops,
                    const std::function<void(const PlaneRows&)>& use) {
+    uint32_t* masks[kTilesTogether] = {};
     for (uint32_t index = 0; index < code.tiles(); ++index) {
+        if (code.has_mask() && index % kTilesTogether == 0)
+            decode_ahead(code, index, masks, scratch, threads, ops);
         const Tile& tile = code.tile(index);
         const uint32_t step =
             code.has_mask() ? tile.rows : std::min(tile.rows, rows_at_once(code.row_words()));
         for (uint32_t row = 0; row < tile.rows; row += step) {
             const uint32_t count = std::min(step, tile.rows - row);
-            use(regenerate(code, index, tile.first_row + row, count, scratch, threads, ops));
+            use(regenerate(code, index, tile.first_row + row, count, masks[index % kTilesTogether],
+                           scratch, threads, ops));
         }
     }
 }

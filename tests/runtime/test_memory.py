@@ -81,18 +81,18 @@ def test_the_resident_set_grows_by_what_is_reported(resnet50: Path) -> None:
     more = measured["resident"]["weights"] - measured["stream"]["weights"]
     assert more > MEGABYTE
     assert abs(measured["resident"]["growth"] - measured["stream"]["growth"] - more) < 2 * MEGABYTE, measured
-    assert measured["stream"]["weights"] < resnet50.stat().st_size + 2**18 // 8 * 3 + LIST_BYTES
+    assert measured["stream"]["weights"] < resnet50.stat().st_size + 2**18 // 8 * 4 + LIST_BYTES
 
 
 def largest_group(ticket: Ticket) -> int:
-    """Bytes of the mask bits, kept and sign planes of the largest row group."""
+    """Bytes of the mask bits of two tiles, and of the kept and sign planes of one: the largest row group."""
     sizes = []
     for layer in ticket.layers:
         rows = (
             layer.code.tile_rows if layer.code.mode != "const" else max(1, 2**20 // layer.shape.row_positions)
         )
         positions = min(rows, layer.shape.out) * layer.shape.row_positions
-        sizes.append(2 * positions // 8 + positions // 8 + 16)
+        sizes.append(2 * positions // 8 + 2 * (positions // 8 + 16))
     return max(sizes)
 
 
