@@ -13,6 +13,7 @@
 #include "crc32c.h"
 #include "isa.h"
 #include "layer.h"
+#include "prior.h"
 
 namespace py = pybind11;
 
@@ -140,6 +141,26 @@ py::bytes encode_prior(const Words32& mask, uint64_t first, uint64_t last, uint3
 py::bytes encode_raw(const Words32& mask, uint64_t first, uint64_t last) {
     const auto payload = slt::encode_raw(tile_words(mask, first, last), first, last);
     return py::bytes(reinterpret_cast<const char*>(payload.data()), payload.size());
+}
+
+py::array_t<uint64_t> count_cells(const Words32& mask, uint64_t free, const std::string& generator,
+                                  uint32_t rounds, uint64_t seed, uint32_t id, uint32_t planes) {
+    if (planes > 8) refuse("planes must be at most 8");
+    const uint32_t* words = tile_words(mask, 0, free);
+    const slt::Plane scores = scores_of(generator, rounds, seed, id);
+    std::vector<uint64_t> counts;
+    {
+        py::gil_scoped_release release;
+        counts = slt::count_cells(words, free, scores, planes, slt::ops(""));
+    }
+    return to_numpy(counts).reshape({-1, 2});
+}
+
+py::tuple cut_cells(const Words64& counts) {
+    if (counts.ndim() != 2 || counts.shape(1) != 2 || counts.shape(0) < 1 || counts.shape(0) > 512)
+        refuse("counts must be [cells, 2] of 1 to 512 cells");
+    const slt::Cut cut = slt::cut_cells(counts.data(), static_cast<size_t>(counts.shape(0)));
+    return py::make_tuple(cut.intervals, cut.bits);
 }
 
 py::array_t<uint32_t> decode(const py::buffer& payload, uint64_t first, uint64_t last,
@@ -337,6 +358,11 @@ PYBIND11_MODULE(_core, module) {
                arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("planes"), arg("sign"),
                arg("intervals"), arg("isa") = "",
                "Payload of a prior tile; intervals are (start, f of 4096) pairs.");
+    module.def("count_cells", &count_cells, arg("mask"), arg("free"), arg("generator"),
+               arg("rounds"), arg("seed"), arg("id"), arg("planes"),
+               "uint64 [2^(planes + 1), 2]: dropped and kept weights by the number of their cell.");
+    module.def("cut_cells", &cut_cells, arg("counts"),
+               "(intervals, bits) of the cheapest cut of the cells into at most 16 intervals.");
     module.def("decode_prior", &decode_prior, arg("payload"), arg("first"), arg("last"),
                arg("lanes"), arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("planes"),
                arg("sign"), arg("intervals"), arg("isa") = "", "As decode_static.");

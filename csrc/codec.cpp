@@ -1,6 +1,7 @@
 #include "codec.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <iterator>
@@ -12,12 +13,43 @@ namespace {
 constexpr uint64_t kBlocksAtOnce = 64;  // of frequencies
 constexpr uint32_t kFewLanes = lanes_of(0);
 
+// ceil(2^44 / g): x / g is x times this, shifted, for every g < 2^12 and x < g * 2^20. With
+// e < 1 what was rounded up, x * e / 2^44 is below 1 / g, as x * g < 2^44: too little to reach the
+// next integer. And the product is at most (g * 2^20 - 1) * (2^44 / g + 1) < 2^64, as g^2 <= 2^24.
+constexpr std::array<uint64_t, 4096> kReciprocals = [] {
+    std::array<uint64_t, 4096> made{};
+    for (uint64_t g = 1; g < made.size(); ++g) made[g] = ((uint64_t{1} << 44) + g - 1) / g;
+    return made;
+}();
+
 // Bits of word i (of `words`) that belong to the tile.
 uint32_t tile_bits(uint64_t i, uint64_t words, uint64_t first, uint64_t last) {
     uint32_t bits = ~0u;
     if (i == 0) bits &= ~0u << first % 32;
     if (i == words - 1) bits &= ~0u >> (31 - (last - 1) % 32);
     return bits;
+}
+
+// Encodes the bits to - 1, ..., from of a mask word, f[i] of 4096 being the frequency of a 1 at bit
+// i; writes words in front of `at` and returns where they begin.
+template <uint32_t kLanes>
+uint16_t* encode_bits(uint32_t bits, const uint16_t* frequencies, uint32_t from, uint32_t to,
+                      uint32_t* states, uint16_t* at) {
+    const uint32_t zeros = ~bits;
+#pragma GCC unroll 4
+    for (uint32_t i = to - 1; i + 1 > from; --i) {
+        // No branches: the mask's bits cannot be foreseen.
+        const uint32_t f = frequencies[i], zero = zeros >> i & 1;
+        const uint32_t g = f + zero * (4096 - 2 * f);
+        uint32_t x = states[i % kLanes];
+        const uint32_t full = x >> 20 >= g;
+        at[-1] = static_cast<uint16_t>(x);
+        at -= full;
+        x >>= 16 * full;
+        const uint32_t quotient = static_cast<uint32_t>(x * kReciprocals[g] >> 44);
+        states[i % kLanes] = x + quotient * (4096 - g) + zero * f;  // 4096 q + remainder + 0 or f
+    }
+    return at;
 }
 
 // A tile of kFewLanes lanes.
@@ -102,19 +134,16 @@ std::vector<uint8_t> encode(const uint32_t* mask, uint64_t first, uint64_t last,
         if (densities.count > 1)
             ops.frequencies(scores, densities, static_cast<uint32_t>(block0),
                             (end - 1) / 128 - block0 + 1, frequencies.data());
-        for (uint64_t ordinal = end; ordinal-- > begin;) {
-            uint32_t x = states[ordinal % lanes];
-            // No branches: the mask's bits cannot be foreseen.
-            const uint32_t f = frequencies[ordinal - 128 * block0];
-            const uint32_t zero = ~(mask[ordinal / 32 - first / 32] >> ordinal % 32) & 1;
-            const uint32_t g = f + zero * (4096 - 2 * f);
-            const uint32_t full = x >= uint64_t{g} << 20;
-            at[-1] = static_cast<uint16_t>(x);
-            at -= full;
-            x >>= 16 * full;
-            states[ordinal % lanes] = 4096 * (x / g) + x % g + zero * f;
+        while (end > begin) {
+            const uint64_t word = (end - 1) / 32;
+            const uint32_t bits = mask[word - first / 32];
+            const uint16_t* f = frequencies.data() + 32 * (word - 4 * block0);
+            const uint32_t from = static_cast<uint32_t>(std::max(begin, 32 * word) - 32 * word);
+            const uint32_t to = static_cast<uint32_t>(end - 32 * word);
+            at = lanes == 32 ? encode_bits<32>(bits, f, from, to, states, at)
+                             : encode_bits<kFewLanes>(bits, f, from, to, states, at);
+            end = 32 * word + from;
         }
-        end = begin;
     }
     at -= 2 * lanes;
     static_assert(std::endian::native == std::endian::little);

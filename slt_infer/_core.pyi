@@ -66,6 +66,10 @@ def encode_prior(
     intervals: Sequence[tuple[int, int]],
     isa: str = "",
 ) -> bytes: ...
+def count_cells(
+    mask: _U32, free: int, generator: str, rounds: int, seed: int, id: int, planes: int
+) -> _U64: ...
+def cut_cells(counts: _U64) -> tuple[list[tuple[int, int]], float]: ...
 def decode_prior(
     payload: Buffer,
     first: int,

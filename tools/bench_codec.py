@@ -19,7 +19,7 @@ import numpy as np
 from slt_infer import _core
 from slt_infer.codec import coded_layer, core_layer, entropy_bits
 from slt_infer.codec.masks import INDEX_ENTRY, pattern
-from slt_infer.codec.prior import SCORE, Prior, cell_counts, cut
+from slt_infer.codec.prior import Prior, cell_counts, cut
 from slt_infer.codec.tickets import synthetic_mask
 from slt_infer.freeze import placement, thresholds
 from slt_infer.ticket import ROUNDS, Layer, LayerShape, MaskCode, Source, pack_bits, unpack_bits
@@ -42,6 +42,7 @@ PEERS = ("constriction", "zstd", "xz")
 # Published or noted elsewhere, not run here.
 QUOTED = [{"peer": "NNCodec (deepCABAC)", "decode_bits_per_s": 13e6, "size_over_entropy": 1.019}]
 FREE, FAN_IN = 2**20, 1024
+SCORE = 2  # stream of initial scores
 NOISE = 0.25  # standard deviation, of scores in [0, 1): how far a search has moved them
 SOURCE = Source(seed=1)
 SAMPLE = 0.002  # seconds that a sample takes at least: short calls are repeated within it

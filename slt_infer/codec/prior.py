@@ -2,7 +2,7 @@
 
 A searched mask remembers where its scores began, and those the seed gives again. The high planes of a score
 and its sign form the number v of a cell; neighbouring cells are joined into intervals of one density each by
-dynamic programming over the counts of kept and dropped weights per cell.
+dynamic programming over the counts of kept and dropped weights per cell (csrc/prior.cpp).
 """
 
 from __future__ import annotations
@@ -12,12 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from slt_infer import _core
-from slt_infer.ticket import Source, unpack_bits
+from slt_infer.ticket import Source
 
-SCORE = 2  # stream
-SIGN_PLANE = 16
 MAX_PLANES = 8
-MAX_INTERVALS = 16
 SPARE = 1.001  # fewer planes decode faster
 
 
@@ -64,53 +61,13 @@ def find_prior(
 
 
 def cell_counts(source: Source, layer_id: int, free: int, mask: np.ndarray, planes: int) -> np.ndarray:
-    """int64 [2^(planes + 1), 2]: dropped and kept weights by v, the sign its lowest bit."""
-    cells = np.zeros(free, dtype=np.uint16)
-    for plane in (*range(planes), SIGN_PLANE):
-        words = _core.plane(
-            source.generator, source.rounds, source.seed, SCORE, layer_id, 0, plane, 0, -(-free // 128)
-        )
-        cells <<= 1
-        cells |= unpack_bits(words, free)
-    cells <<= 1
-    cells |= unpack_bits(mask, free)
-    return np.bincount(cells, minlength=2 ** (planes + 2)).reshape(-1, 2)
+    """uint64 [2^(planes + 1), 2]: dropped and kept weights by v, the sign its lowest bit."""
+    return _core.count_cells(mask, free, source.generator, source.rounds, source.seed, layer_id, planes)
 
 
 def cut(counts: np.ndarray, planes: int, sign: bool) -> Prior:
-    """The cheapest at most MAX_INTERVALS runs of the cells of `counts` [n, 2] by run_costs."""
-    cells = len(counts)
-    costs, f = run_costs(counts)
-    best = costs[0]  # [end]: of the cells before `end` in as many runs as there were rounds
-    choices, totals = [], [best[cells]]
-    for _ in range(1, min(MAX_INTERVALS, cells)):
-        with_last = best[:, None] + costs  # [begin of the last run, end]
-        choices.append(with_last.argmin(axis=0))
-        best = with_last.min(axis=0)
-        totals.append(best[cells])
-    runs = 1 + int(np.argmin(totals))
-    ends = [cells]
-    for choice in reversed(choices[: runs - 1]):
-        ends.append(int(choice[ends[-1]]))
-    starts = [0, *reversed(ends[1:])]
-    intervals = tuple((begin, int(f[begin, end])) for begin, end in zip(starts, reversed(ends), strict=True))
-    return Prior(planes, sign, intervals, float(totals[runs - 1]))
-
-
-def run_costs(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bits, float64 [n + 1, n + 1], and the f of every run of cells begin .. end - 1: what its weights are
-    coded in, and its interval [begin, f] in the header. Infinite where a run is empty.
+    """The cheapest at most 16 runs of the cells of `counts` [n, 2], the bytes of their [begin, f]
+    in the header paid for.
     """
-    sums = np.concatenate([np.zeros((1, 2), dtype=np.int64), np.cumsum(counts, axis=0)])
-    dropped, kept = (sums[None, :, i] - sums[:, None, i] for i in range(2))
-    f = np.clip(np.rint(4096 * kept / np.maximum(dropped + kept, 1)), 1, 4095).astype(np.int64)
-    bits = 12 - np.log2(np.arange(1, 4097))  # of an outcome of frequency i + 1
-    costs = kept * bits[f - 1] + dropped * bits[4095 - f]
-    costs += 8 * (1 + packed_bytes(np.arange(len(sums)))[:, None] + packed_bytes(f))
-    costs[np.tri(len(sums), dtype=bool)] = np.inf
-    return costs, f
-
-
-def packed_bytes(numbers: np.ndarray) -> np.ndarray:
-    """Of each number below 2^16, the bytes that MessagePack takes for it."""
-    return 1 + (numbers >= 128) + (numbers >= 256)
+    intervals, bits = _core.cut_cells(np.ascontiguousarray(counts, dtype=np.uint64))
+    return Prior(planes, sign, tuple(intervals), bits)

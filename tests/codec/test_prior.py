@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from slt_infer import _core, reference
 from slt_infer.codec import coded_layer, decoded_layer, entropy_bits
-from slt_infer.codec.prior import MAX_INTERVALS, cell_counts, cut, find_prior, packed_bytes
+from slt_infer.codec.prior import cell_counts, cut, find_prior
 from slt_infer.codec.tickets import synthetic_mask
 from slt_infer.ticket import ROUNDS, Freeze, LayerShape, Source, pack_bits, unpack_bits
 
 ISAS = _core.machine()["isas"]
 SOURCE = Source("threefry4x32", 13, 2**64 - 3)
 SHAPE = LayerShape("a", 400, 700)
+MAX_INTERVALS = 16
 FREE = SHAPE.weights
 
 
@@ -149,9 +150,22 @@ def test_the_cut_is_the_cheapest(counts):
     assert all(a[1] != b[1] for a, b in itertools.pairwise(found.intervals))
 
 
-def test_the_price_of_an_interval_is_what_messagepack_takes():
-    numbers = np.arange(4096)
-    assert packed_bytes(numbers).tolist() == [len(msgspec.msgpack.encode(int(n))) for n in numbers]
+@pytest.mark.parametrize("cells", [1, 2, 3, 5, 16, 17, 128, 256, 512])
+def test_a_cut_costs_what_its_tiles_and_its_messagepack_take(cells):
+    counts = np.random.Generator(np.random.PCG64(cells)).integers(0, 300, (cells, 2))
+    counts[cells // 2 :, 0] //= 9
+    found = cut(counts, 8, True)
+    starts = tuple(start for start, _ in found.intervals)
+    assert starts[0] == 0
+    assert found.bits == pytest.approx(ideal_bits(counts, starts))
+    for one in range(1, cells, max(1, cells // 20)):  # no cut into two is cheaper
+        assert found.bits <= ideal_bits(counts, (0, one)) + 1e-6
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (513, 2), (4,), (4, 3)])
+def test_only_counts_of_cells_are_cut(shape):
+    with pytest.raises(ValueError, match="counts must be"):
+        _core.cut_cells(np.zeros(shape, np.uint64))
 
 
 def test_no_more_intervals_are_cut_than_a_header_holds():
@@ -159,13 +173,16 @@ def test_no_more_intervals_are_cut_than_a_header_holds():
     assert len(cut(counts, 8, False).intervals) == MAX_INTERVALS
 
 
-def test_cells_are_counted_as_the_reference_numbers_them():
-    free = 5000
+@pytest.mark.parametrize("planes", range(9))
+@pytest.mark.parametrize("free", [1, 31, 8191, 8193, 20_000])
+def test_cells_are_counted_as_the_reference_numbers_them(planes, free):
     mask = drawn_mask(1, 0, free, 0.4)
-    v = 2 * reference.plane_numbers(SOURCE, 2, 7, 3, free) + reference.plane_bits(SOURCE, 2, 7, 16, free)
-    counts = cell_counts(SOURCE, 7, free, pack_bits(mask), 3)
-    for cell in range(16):
-        assert counts[cell].tolist() == [int((v == cell)[~mask].sum()), int((v == cell)[mask].sum())]
+    v = 2 * reference.plane_numbers(SOURCE, 2, 7, planes, free) + reference.plane_bits(SOURCE, 2, 7, 16, free)
+    counts = cell_counts(SOURCE, 7, free, pack_bits(mask), planes)
+    assert counts.shape == (2 ** (planes + 1), 2)
+    for kept in (0, 1):
+        wanted = np.bincount(v[mask == kept], minlength=len(counts))
+        assert counts[:, kept].tolist() == wanted.tolist()
 
 
 def scores(layer: int = 0) -> np.ndarray:
