@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -143,6 +144,21 @@ py::bytes encode_raw(const Words32& mask, uint64_t first, uint64_t last) {
     return py::bytes(reinterpret_cast<const char*>(payload.data()), payload.size());
 }
 
+py::array_t<uint64_t> deposit(const Words64& free, const Words32& mask, const std::string& isa) {
+    const auto words = static_cast<size_t>(free.size());
+    if (static_cast<uint64_t>(mask.size()) < 2 * words + slt::kMaskPadding)
+        refuse("the mask must have 2 words for each of free, and 3 more");
+    const slt::Ops& ops = slt::ops(isa);
+    py::array_t<uint64_t> out(free.size());
+    std::copy_n(free.data(), words, out.mutable_data());
+    uint64_t* placed = out.mutable_data();
+    {
+        py::gil_scoped_release release;
+        ops.deposit(placed, words, mask.data(), 0);
+    }
+    return out;
+}
+
 py::array_t<uint64_t> count_cells(const Words32& mask, uint64_t free, const std::string& generator,
                                   uint32_t rounds, uint64_t seed, uint32_t id, uint32_t planes) {
     if (planes > 8) refuse("planes must be at most 8");
@@ -266,12 +282,17 @@ py::array_t<uint32_t> layer_free_counts(const LayerCode& layer, const std::strin
     return to_numpy(counts);
 }
 
-py::array_t<uint32_t> layer_mask(const LayerCode& layer, const std::string& isa) {
+void check_threads(uint32_t threads) {
+    if (threads < 1 || threads > 1024) refuse("threads must be 1 to 1024");
+}
+
+py::array_t<uint32_t> layer_mask(const LayerCode& layer, const std::string& isa, uint32_t threads) {
+    check_threads(threads);
     const slt::Ops& ops = slt::ops(isa);
     std::vector<uint32_t> mask;
     {
         py::gil_scoped_release release;
-        mask = layer.mask(ops);
+        mask = layer.mask(ops, threads);
     }
     return to_numpy(mask);
 }
@@ -324,7 +345,7 @@ void bind_layer(py::module_& module) {
              "uint32 [tiles]: free weights by the freeze pattern alone.")
         .def("counts", &layer_counts, arg("isa") = "",
              "(pruned, locked, free) weights, without padding.")
-        .def("mask", &layer_mask, arg("isa") = "",
+        .def("mask", &layer_mask, arg("isa") = "", arg("threads") = 1,
              "uint32 [ceil(free / 32)]: all mask bits by free ordinal.")
         .def("tile_ones", &layer_tile_ones, arg("isa") = "",
              "uint32 [tiles]: set mask bits; every tile is decoded and checked, a few at a time.")
@@ -358,6 +379,10 @@ PYBIND11_MODULE(_core, module) {
                arg("generator"), arg("rounds"), arg("seed"), arg("id"), arg("planes"), arg("sign"),
                arg("intervals"), arg("isa") = "",
                "Payload of a prior tile; intervals are (start, f of 4096) pairs.");
+    module.def(
+        "deposit", &deposit, arg("free"), arg("mask"), arg("isa") = "",
+        "Each set bit of free (uint64, flat) replaced by the mask's next bit; mask has a bit "
+        "for every position and 3 words more.");
     module.def("count_cells", &count_cells, arg("mask"), arg("free"), arg("generator"),
                arg("rounds"), arg("seed"), arg("id"), arg("planes"),
                "uint64 [2^(planes + 1), 2]: dropped and kept weights by the number of their cell.");

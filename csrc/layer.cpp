@@ -1,12 +1,14 @@
 #include "layer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstring>
 #include <numeric>
 #include <stdexcept>
 
 #include "codec.h"
+#include "threads.h"
 
 namespace slt {
 namespace {
@@ -281,7 +283,7 @@ std::vector<uint32_t> LayerCode::free_counts(const Ops& ops) const {
     return totals;
 }
 
-std::vector<uint32_t> LayerCode::mask(const Ops& ops) const {
+std::vector<uint32_t> LayerCode::mask(const Ops& ops, uint32_t threads) const {
     if (!has_mask()) {
         const uint64_t free = counts(ops).free;
         std::vector<uint32_t> bits((free + 31) / 32, fields_.mode == MaskMode::all ? ~0u : 0u);
@@ -289,9 +291,16 @@ std::vector<uint32_t> LayerCode::mask(const Ops& ops) const {
         return bits;
     }
     std::vector<uint32_t> bits((tiles_.back().first_free + tiles_.back().free + 31) / 32, 0);
-    each_mask(0, tiles(), ops, [&](uint32_t tile, const uint32_t* words, size_t count) {
+    const auto place = [&](uint32_t tile, const uint32_t* words, size_t count) {
         uint32_t* to = bits.data() + tiles_[tile].first_free / 32;
-        for (size_t i = 0; i < count; ++i) to[i] |= words[i];
+        for (size_t i = 1; i + 1 < count; ++i) to[i] = words[i];
+        // The first and the last word may hold bits of other tiles too.
+        if (count > 0) std::atomic_ref(to[0]).fetch_or(words[0]);
+        if (count > 1) std::atomic_ref(to[count - 1]).fetch_or(words[count - 1]);
+    };
+    Threads(threads).run([&](uint32_t part) {
+        const auto [begin, end] = share(tiles(), kTilesTogether, part, threads);
+        each_mask(begin, end, ops, place);
     });
     return bits;
 }

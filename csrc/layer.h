@@ -104,7 +104,8 @@ class LayerCode {
     Counts counts(const Ops& ops) const;  // real weights, without padding
     // Per tile of tile_rows rows, from the pattern.
     std::vector<uint32_t> free_counts(const Ops& ops) const;
-    std::vector<uint32_t> mask(const Ops& ops) const;  // all mask bits by free ordinal
+    // All mask bits by free ordinal; the threads share the tiles.
+    std::vector<uint32_t> mask(const Ops& ops, uint32_t threads = 1) const;
     // Set mask bits of each tile; holds a few tiles only.
     std::vector<uint32_t> tile_ones(const Ops& ops) const;
 

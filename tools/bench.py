@@ -52,6 +52,10 @@ def _codec(answer: dict[str, Any]) -> list[RenderableType]:
         keys = ("bits_per_free_weight", "entropy_bits_per_free_weight", "prior_entropy_bits_per_free_weight")
         sizes = ["" if row[key] is None else f"{row[key]:.4f}" for key in keys]
         codec.add_row(row["mask"], mode, row["isa"] or "", *rates, *sizes)
+    deposits = _table("mask bits put in place by a given free bitmap: Gpositions/s", "mask", "isa", "deposit")
+    for row in answer["results"]:
+        if row["deposit_positions_per_s"] is not None:
+            deposits.add_row(row["mask"], row["isa"], f"{row['deposit_positions_per_s'] / 1e9:.3g}")
     planes = _table("planes: Gweights/s", "plane", "generator", "isa", "weights/s")
     for row in answer["planes"]:
         rate = f"{row['weights_per_s'] / 1e9:.3g}"
@@ -62,7 +66,7 @@ def _codec(answer: dict[str, Any]) -> list[RenderableType]:
         f"{row['size_over_entropy']:.3f} x iid"
         for row in answer["quoted"]
     ]
-    return [codec, planes, *map(Text, notes)]
+    return [codec, deposits, planes, *map(Text, notes)]
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -117,7 +121,8 @@ def main(
     codec (--mask, --isa): decode: free weights per second, score planes made anew
     where a mask needs them. encode: with densities or intervals known. rows:
     positions per second of whole rows, from tiles to kept bits and signs. Peers
-    code the same bits: constriction, zstd -19, xz -9e; each thread does the whole.
+    code the same bits: constriction, zstd -19, xz -9e. Threads share a decoding;
+    of all else each does the whole.
 
     One thread: CPU time; several: elapsed time.
     """

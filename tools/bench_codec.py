@@ -25,7 +25,8 @@ from slt_infer.freeze import placement, thresholds
 from slt_infer.ticket import ROUNDS, Layer, LayerShape, MaskCode, Source, pack_bits, unpack_bits
 
 Row = dict[str, Any]
-Case = tuple[Row, str, int, Callable[[], object]]  # row[key] will be count / seconds of the call
+# row[key] will be count / seconds of the call; if shared, it uses the threads itself, else each thread calls
+Case = tuple[Row, str, int, Callable[[], object], bool]
 
 # sparsity and share of frozen weights, placed around the sparsity; "+scores": the mask remembers them.
 MASKS = {
@@ -42,6 +43,7 @@ PEERS = ("constriction", "zstd", "xz")
 # Published or noted elsewhere, not run here.
 QUOTED = [{"peer": "NNCodec (deepCABAC)", "decode_bits_per_s": 13e6, "size_over_entropy": 1.019}]
 FREE, FAN_IN = 2**20, 1024
+DEPOSIT_WORDS = 2**11  # 16 KiB of bitmap, as much of positions placed, and the mask
 SCORE = 2  # stream of initial scores
 NOISE = 0.25  # standard deviation, of scores in [0, 1): how far a search has moved them
 SOURCE = Source(seed=1)
@@ -59,7 +61,7 @@ def measure(
         layer = layer_of(name, free)
         for code, prior in codes(layer):
             for isa in isas:
-                cases += _own(results, name, layer, code, prior, isa)
+                cases += _own(results, name, layer, code, prior, isa, threads)
         for peer in PEERS:
             made = _peer(results, name, layer, peer)
             cases += made
@@ -80,34 +82,32 @@ def clock_of(threads: int) -> Callable[[], float]:
 
 
 def run(cases: Sequence[Case], threads: int, seconds: float) -> None:
-    """Medians over rounds of all cases in turn, for `seconds` and three rounds at least; each thread does
-    the whole of a case for itself.
-    """
+    """Medians over rounds of all cases in turn, for `seconds` and three rounds at least."""
     clock = clock_of(threads)
     with ThreadPoolExecutor(threads) as pool:
 
-        def once(call: Callable[[], object], times: int) -> float:
+        def once(call: Callable[[], object], shared: bool, times: int) -> float:
             def repeat(_: int = 0) -> None:
                 for _ in range(times):
                     call()
 
             start = clock()
-            if threads == 1:
+            if shared or threads == 1:
                 repeat()
             else:
                 list(pool.map(repeat, range(threads)))
             return (clock() - start) / times
 
-        for _, _, _, call in cases:
+        for _, _, _, call, _ in cases:
             call()
-        times = [math.ceil(SAMPLE / once(call, 1)) for _, _, _, call in cases]
+        times = [math.ceil(SAMPLE / once(call, shared, 1)) for _, _, _, call, shared in cases]
         samples: list[list[float]] = [[] for _ in cases]
         end = time.perf_counter() + seconds
         while len(samples[-1]) < 3 or time.perf_counter() < end:
-            for (_, _, _, call), n, taken in zip(cases, times, samples, strict=True):
-                taken.append(once(call, n))
-    for (row, key, count, _), taken in zip(cases, samples, strict=True):
-        row[key] = threads * count / statistics.median(taken)
+            for (_, _, _, call, shared), n, taken in zip(cases, times, samples, strict=True):
+                taken.append(once(call, shared, n))
+    for (row, key, count, _, shared), taken in zip(cases, samples, strict=True):
+        row[key] = count * (1 if shared else threads) / statistics.median(taken)
         row["repeats"] = len(taken)
 
 
@@ -188,11 +188,12 @@ def _row(name: str, layer: Layer, size: int) -> Row:
         "entropy_bits_per_free_weight": entropy_bits(layer.free, ones) / layer.free,
         "prior_entropy_bits_per_free_weight": None,
         "positions_per_s": None,
+        "deposit_positions_per_s": None,
     }
 
 
 def _own(
-    results: list[Row], name: str, layer: Layer, code: MaskCode, prior: Prior | None, isa: str
+    results: list[Row], name: str, layer: Layer, code: MaskCode, prior: Prior | None, isa: str, threads: int
 ) -> list[Case]:
     row = _row(name, layer, len(code.payload) + INDEX_ENTRY * len(code.free))
     row |= {"mode": code.mode, "isa": isa, "planes": code.planes, "tiles": len(code.free)}
@@ -200,11 +201,24 @@ def _own(
         row["prior_entropy_bits_per_free_weight"] = prior.bits / layer.free  # intervals included
     results.append(row)
     core = core_layer(SOURCE, layer.shape, layer.id, layer.freeze, code)
-    return [
-        (row, "decode_bits_per_s", layer.free, lambda: core.mask(isa)),
-        (row, "encode_bits_per_s", layer.free, lambda: encode(layer, code, isa)),
-        (row, "positions_per_s", layer.shape.weights, lambda: core.rows(0, layer.shape.out, isa)),
+    cases: list[Case] = [
+        (row, "decode_bits_per_s", layer.free, lambda: core.mask(isa, threads), True),
+        (row, "encode_bits_per_s", layer.free, lambda: encode(layer, code, isa), False),
+        (row, "positions_per_s", layer.shape.weights, lambda: core.rows(0, layer.shape.out, isa), False),
     ]
+    if code.mode == "raw":
+        cases.append(_deposit(row, layer, isa))
+    return cases
+
+
+def _deposit(row: Row, layer: Layer, isa: str) -> Case:
+    """Mask bits put in place by a free bitmap that is given: DEPOSIT_WORDS of it, which a cache holds."""
+    law = (layer.id, layer.shape.fan_in, layer.freeze.bits, layer.freeze.prune, layer.freeze.lock)
+    rows = min(layer.shape.out, DEPOSIT_WORDS * 64 // layer.shape.row_positions)
+    free, _ = _core.freeze_rows(SOURCE.generator, SOURCE.rounds, SOURCE.seed, *law, 0, rows)
+    mask = np.resize(layer.mask, 2 * free.size + 3)
+    flat = free.ravel()
+    return row, "deposit_positions_per_s", 64 * free.size, lambda: _core.deposit(flat, mask, isa), False
 
 
 def _peer(results: list[Row], name: str, layer: Layer, peer: str) -> list[Case]:
@@ -217,8 +231,8 @@ def _peer(results: list[Row], name: str, layer: Layer, peer: str) -> list[Case]:
     row = _row(name, layer, memoryview(packed).nbytes) | {"peer": peer}
     results.append(row)
     return [
-        (row, "decode_bits_per_s", layer.free, lambda: decompress(packed)),
-        (row, "encode_bits_per_s", layer.free, compress),
+        (row, "decode_bits_per_s", layer.free, lambda: decompress(packed), False),
+        (row, "encode_bits_per_s", layer.free, compress, False),
     ]
 
 
@@ -256,4 +270,4 @@ def _planes(planes: list[Row], generator: str, rounds: int, isa: str, weights: i
         lambda: _core.freeze_rows(*args, "bernoulli", *freeze, isa=isa),
         lambda: _core.freeze_rows(*args, "mixed", *freeze, isa=isa),
     ]
-    return [(row, "weights_per_s", out * FAN_IN, call) for row, call in zip(made, calls, strict=True)]
+    return [(row, "weights_per_s", out * FAN_IN, call, False) for row, call in zip(made, calls, strict=True)]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from slt_infer import _core
-from slt_infer.codec import core_layer
+from slt_infer import _core, models
+from slt_infer.codec import core_layer, entropy_bits
 from slt_infer.codec.masks import INDEX_ENTRY
+from slt_infer.format.sizes import parts
+from slt_infer.runtime.synthetic import synthetic_ticket
+from slt_infer.ticket import Source
 from slt_infer.tools import bench_codec
 from slt_infer.tools.bench import main
 
@@ -24,6 +28,7 @@ RESULT = {
     "decode_bits_per_s",
     "encode_bits_per_s",
     "positions_per_s",
+    "deposit_positions_per_s",
     "bits_per_free_weight",
     "entropy_bits_per_free_weight",
     "prior_entropy_bits_per_free_weight",
@@ -103,6 +108,66 @@ def test_codes_are_the_codecs_own(name):
             assert np.array_equal(core.mask(isa), layer.mask)
         if code.mode == layer.code.mode and code.intervals == layer.code.intervals:
             assert code.payload == layer.code.payload
+
+
+@pytest.mark.parametrize("name", bench_codec.MASKS)
+def test_sizes_are_within_their_bound(name):
+    """The model's entropy, 1.5 kbit a tile and 0.1 %, index included; the model of static is the i.i.d. one
+    with a density in 4096ths.
+    """
+    layer = bench_codec.layer_of(name, 2**17)
+    ones = layer.kept - layer.locked
+    written = (layer.code, None)  # what the writer chose is within the i.i.d. bound, whatever it is
+    for code, prior in [*bench_codec.codes(layer), written]:
+        model = layer.free if code.mode == "raw" else entropy_bits(layer.free, ones)
+        if prior is not None:
+            model = prior.bits
+        size = 8 * (len(code.payload) + INDEX_ENTRY * len(code.free))
+        assert size <= 1.001 * model + 1500 * len(code.free), code.mode
+
+
+@pytest.mark.parametrize(("sparsity", "prune", "lock"), [(0.5, 0, 0), (0.5, 0.25, 0.25), (0.8, 0.65, 0.05),
+                                                         (0.9, 0.85, 0.05)])  # fmt: skip
+def test_the_index_is_a_small_part_of_large_files(sparsity, prune, lock):
+    for network in ("resnet18-cifar", "resnet18"):
+        ticket = synthetic_ticket(models.network(network), Source(seed=2), sparsity, prune, lock)
+        sizes = parts(ticket)
+        assert sizes.total > 100_000
+        assert sizes.index <= 0.015 * sizes.total
+
+
+@pytest.mark.parametrize("isa", _core.machine()["isas"])
+def test_threads_share_a_decoding(isa):
+    """Tiles that begin and end inside a word of the mask, more and fewer threads than tiles."""
+    layer = bench_codec.layer_of("65-5", 2**18)
+    for code, _ in bench_codec.codes(layer):
+        core = core_layer(bench_codec.SOURCE, layer.shape, 0, layer.freeze, code)
+        assert len(code.free) > 1
+        assert (np.cumsum(code.free)[:-1] % 32).any()
+        for threads in (1, 2, 3, 40):
+            assert np.array_equal(core.mask(isa, threads), layer.mask)
+        broken = replace(code, payload=code.payload[:-8] + bytes(8))
+        if code.mode != "raw":
+            core = core_layer(bench_codec.SOURCE, layer.shape, 0, layer.freeze, broken)
+            with pytest.raises(ValueError, match=f"tile {len(code.free) - 1}"):
+                core.mask(isa, 2)
+    with pytest.raises(ValueError, match="threads"):
+        core.mask(isa, 0)
+
+
+@pytest.mark.parametrize("isa", _core.machine()["isas"])
+def test_mask_bits_are_put_in_place(isa):
+    free = np.array([0b1011, 0, 2**64 - 1, 1 << 63], np.uint64)
+    mask = np.zeros(2 * len(free) + 3, np.uint32)
+    mask[:2] = 0b101, 0xFFFFFFFF
+    before = free.copy()
+    placed = _core.deposit(free, mask, isa)
+    # bits 0 to 2 of the mask, then 3 to 66, then bit 67
+    wanted = [0b1001, 0, (0b101 | 0xFFFFFFFF << 32) >> 3, 0]
+    assert placed.tolist() == wanted
+    assert np.array_equal(free, before)
+    with pytest.raises(ValueError, match="the mask must have"):
+        _core.deposit(free, mask[:-1], isa)
 
 
 def test_sizes_are_payload_and_index():
