@@ -26,7 +26,7 @@ from slt_infer.tools import cli, tables
 
 OF_BOTH = {"out", "planes", "affine_bits", "as_json"}
 OF_RUNS = {"run", "data_dir", "limit"}
-OF_SYNTHETIC = {"synthetic", "profile", "sparsity", "prune", "lock", "frozen", "rule", "bits"}
+OF_SYNTHETIC = {"synthetic", "profile", "sparsity", "prune", "lock", "frozen", "rule", "bits", "freeze_law"}
 OF_SYNTHETIC |= {"seed", "generator", "input_size", "classes"}
 
 

@@ -33,8 +33,8 @@ def show(answer: dict[str, Any]) -> RenderableType:
     image = "x".join(map(str, answer["input"]))
     lines = [
         f"{answer['file']}: {answer['network']}, input {image}, {answer['classes']} classes",
-        f"{source['generator']} with {source['rounds']} rounds, seed {source['seed']}; "
-        f"format version {answer['format']}; all checksums right",
+        f"{source['generator']} with {source['rounds']} rounds, seed {source['seed']}, "
+        f"freeze law {source['freeze']}; format version {answer['format']}; all checksums right",
         tables.origin(answer["provenance"]),
         *_preprocessing(answer["preprocessing"]),
     ]

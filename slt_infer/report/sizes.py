@@ -112,6 +112,7 @@ def ticket_report(ticket: Ticket) -> dict[str, Any]:
             "generator": ticket.source.generator,
             "rounds": ticket.source.rounds,
             "seed": ticket.source.seed,
+            "freeze": ticket.source.freeze,
         },
         "sparsity": 1 - ticket.density,
         "density": ticket.density,

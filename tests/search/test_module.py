@@ -28,7 +28,7 @@ from slt_infer.ticket import (
     Ticket,
 )
 
-SOURCES = [Source(), Source("threefry4x32", 12, 2**64 - 3)]
+SOURCES = [Source(freeze="mixed"), Source("threefry4x32", 12, 2**64 - 3)]
 
 
 def masked(name: str, sparsity: float = 0.5, prune: float = 0.2, lock: float = 0.15, **more) -> MaskedNetwork:

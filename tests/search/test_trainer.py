@@ -351,7 +351,7 @@ def test_a_run_from_before_a_setting_existed_is_still_read(tmp_path: Path) -> No
     settings = resolve(MLP, {"epochs": "1ep"})
     folder, found = train(tmp_path, settings)
     config = json.loads((folder / "config.json").read_bytes())
-    for key in ("rate", "pull"):
+    for key in ("rate", "pull", "freeze_law"):
         del config["settings"][key]
     (folder / "config.json").write_text(json.dumps(config))
     assert train(tmp_path, settings)[1].summary == found.summary

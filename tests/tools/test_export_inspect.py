@@ -123,7 +123,7 @@ def test_inspect_answers_what_scripts_rely_on(call, packed):
     assert answer["layers"]
     assert all(layer.keys() >= LAYER for layer in answer["layers"])
     assert answer["density"] == pytest.approx(1 - answer["sparsity"])
-    assert answer["source"] == {"generator": "philox4x32", "rounds": 10, "seed": 5}
+    assert answer["source"] == {"generator": "philox4x32", "rounds": 10, "seed": 5, "freeze": "bernoulli"}
     assert answer["format"] == 1
     assert answer["preprocessing"] == {"mean": [], "std": [], "resize": "exact", "classes": []}
     assert answer["provenance"]["method"] == "synthetic"
@@ -322,6 +322,18 @@ def test_a_synthetic_ticket_has_the_affines_that_were_asked_for(call, tmp_path):
         assert set(widths(json.loads(out))) == {0, bits}
 
 
+def test_a_synthetic_ticket_has_the_freeze_law_that_was_asked_for(call, tmp_path):
+    arguments = ["--synthetic", "mlp-64-90-10", "--prune", "0.3", "--lock", "0.2", "-o", tmp_path / "net.slt"]
+    for law in ("bernoulli", "mixed"):
+        code, out, _ = call(export, *arguments, "--freeze-law", law, "--json")
+        assert (code, json.loads(out)["source"]["freeze"], load(tmp_path / "net.slt").source.freeze) == (
+            0,
+            law,
+            law,
+        )
+        assert f"freeze law {law}" in call(inspect, tmp_path / "net.slt")[1]
+
+
 def test_a_profile_copies_the_layers_shares(call, run, tmp_path):
     found, copied = tmp_path / "found.slt", tmp_path / "copied.slt"
     call(export, run, "-o", found)
@@ -356,6 +368,7 @@ def test_export_refuses(call, arguments, code, error):
         ["--synthetic", "conv2"],
         ["--sparsity", "2"],
         ["--synthetic", "conv2", "--rule", "pyramidal", "-o", "x.slt"],
+        ["--synthetic", "conv2", "--freeze-law", "feistel", "-o", "x.slt"],
         ["--synthetic", "conv2", "--frozen", "0.5", "--lock", "0.5", "-o", "x.slt"],
         ["--synthetic", "conv2", "--limit", "5", "-o", "x.slt"],
         ["--synthetic", "conv2", "--affine-bits", "12", "-o", "x.slt"],
