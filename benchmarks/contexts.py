@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slt_infer import _core
-from slt_infer.codec.prior import SCORE, SIGN_PLANE, find_prior
+from slt_infer.codec.prior import find_prior
 from slt_infer.search import result
-from slt_infer.search.source import source_layer
+from slt_infer.search.source import SCORE, SCORE_PLANES, source_layer
 from slt_infer.ticket import Conv2d, Flatten, Linear, Network, Source, pack_bits, unpack_bits
 
 EXCESS = (-2.0, -1.0, -0.4, 0.4, 1.0, 2.0)  # standard deviations, edges of seven levels
@@ -103,7 +103,7 @@ def intervals(source: Source, layer: int, mask: NDArray[np.bool_]) -> Ints:
     if prior is None:
         return np.zeros(free, dtype=np.int64)
     v = np.zeros(free, dtype=np.int64)
-    for plane in [*range(prior.planes), *([SIGN_PLANE] if prior.sign else [])]:
+    for plane in [*range(prior.planes), *([SCORE_PLANES] if prior.sign else [])]:
         words = _core.plane(
             source.generator, source.rounds, source.seed, SCORE, layer, 0, plane, 0, -(-free // 128)
         )

@@ -213,9 +213,10 @@ def _own(
 
 def _deposit(row: Row, layer: Layer, isa: str) -> Case:
     """Mask bits put in place by a free bitmap that is given: DEPOSIT_WORDS of it, which a cache holds."""
-    law = (layer.id, layer.shape.fan_in, layer.freeze.bits, layer.freeze.prune, layer.freeze.lock)
+    source = (SOURCE.generator, SOURCE.rounds, SOURCE.seed, SOURCE.freeze)
+    pattern = (layer.id, layer.shape.fan_in, layer.freeze.bits, layer.freeze.prune, layer.freeze.lock)
     rows = min(layer.shape.out, DEPOSIT_WORDS * 64 // layer.shape.row_positions)
-    free, _ = _core.freeze_rows(SOURCE.generator, SOURCE.rounds, SOURCE.seed, *law, 0, rows)
+    free, _ = _core.freeze_rows(*source, *pattern, 0, rows)
     mask = np.resize(layer.mask, 2 * free.size + 3)
     flat = free.ravel()
     return row, "deposit_positions_per_s", 64 * free.size, lambda: _core.deposit(flat, mask, isa), False
