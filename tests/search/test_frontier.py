@@ -77,4 +77,4 @@ def test_plot_is_small_and_the_same_every_time(frontier: ModuleType, points: lis
 
 def test_grid_has_no_run_twice(frontier: ModuleType) -> None:
     names = [frontier.run_name(case[-1]) for case in frontier.grid(["mlp", "conv2"], [0, 1, 2])]
-    assert len(set(names)) == len(names) == 5 * 3 * 11
+    assert len(set(names)) == len(names) == 5 * 3 * 14
