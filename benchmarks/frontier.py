@@ -294,9 +294,9 @@ def _table(points: Sequence[Mean]) -> list[str]:
     ]
     lines += [
         "",
-        "Against freezing: the curves of rate and of pull, each with the dense point at its end, and of both,",
-        "a rate in a source network of which half is frozen, with the frozen 50% at its end; straight between",
-        "points over log(bytes). A curve says nothing beyond its smallest file.",
+        "Against freezing: the curves of rate and of pull, each with the dense point at its end, and of both",
+        "(a rate in a source network of which half is frozen), with the frozen 50% at its end; straight",
+        "between points over log(bytes). A curve says nothing beyond its smallest file.",
         "",
         "| frozen | curve | at the frozen file's bytes, points of accuracy "
         "| file as accurate, bytes | of the frozen file | of the paper's bytes | 0.5 points worse |",
