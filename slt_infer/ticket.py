@@ -365,7 +365,9 @@ class Ticket:
     def task(self, index: int) -> Ticket:
         """The ticket of one task. Raises TicketError (code `bad-task`) where there is none."""
         if not 0 <= index < len(self.tasks):
-            raise TicketError("bad-task", f"task {index} of a ticket of {len(self.tasks)}", "task")
+            raise TicketError(
+                "bad-task", f"no task {index}: it holds {len(self.tasks)}, numbered from 0", "task"
+            )
         return replace(self, layers=self.tasks[index], others=())
 
     @property

@@ -82,7 +82,7 @@ def _table(title: str, *columns: str) -> Table:
     "slt-bench",
     example=[
         "slt-bench networks --net resnet18/0.8/65-5",
-        "slt-bench codec --mask dense --isa avx512 --json",
+        "slt-bench codec --mask dense --isa avx2 --json",
     ],
     show=show,
 )

@@ -122,7 +122,8 @@ MaxMemory = Annotated[
         "--max-memory",
         metavar="BYTES",
         parser=byte_count,
-        help="Refuse a file whose reading may take more memory; 64MB and 64MiB are understood.",
+        help="Refuse a file whose reading may take more memory, at most 8.4 MB and 16 times the file; "
+        "64MB and 64MiB are understood.",
     ),
 ]
 Task = Annotated[

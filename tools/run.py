@@ -145,7 +145,7 @@ def main(
     if predictions:
         answer["predictions"] = predicted
     if against:
-        answer["against"] = _compare(against, predicted)
+        answer["against"] = _compare(against, predicted, source.labels)
     if source.labels is None:
         answer["results"] = _results(logits, files or _numbered(source), names, topk)
     return answer | {
@@ -234,7 +234,7 @@ def _results(
     return results
 
 
-def _compare(run: Path, predicted: np.ndarray) -> dict[str, Any]:
+def _compare(run: Path, predicted: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
     """The trainer's own predictions of the test split beside these.
 
     near_ties: images whose two largest logits were nearer than 1e-5 of the largest |logit| in the trainer,
@@ -242,8 +242,9 @@ def _compare(run: Path, predicted: np.ndarray) -> dict[str, Any]:
     """
     folder = run if (run / "predictions.npz").exists() else find(run)
     trainer, count = load_predictions(folder), len(predicted)
-    if len(trainer.classes) < count:
-        message = f"holds {len(trainer.classes)} predictions for {count} images; compare on its test split"
+    others = labels is not None and not np.array_equal(trainer.labels[:count], labels)
+    if others or len(trainer.classes) < count:
+        message = f"holds predictions of {len(trainer.classes)} other images: compare on its test split"
         raise SltError("other-images", message, str(folder))
     near = (trainer.top2[:count, 0] - trainer.top2[:count, 1]) < 1e-5 * trainer.largest[:count]
     different = np.flatnonzero(trainer.classes[:count] != predicted)

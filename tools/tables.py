@@ -14,7 +14,7 @@ SIZE_ROWS = [
     ("int8", "int8_bytes"),
     ("1 bit per weight", "binary_bytes"),
     ("1 bit per free weight (the paper's)", "paper_bytes"),
-    ("entropy bound, one density per layer", "entropy_bytes"),
+    ("entropy-coded, one density per layer", "entropy_bytes"),
 ]
 
 

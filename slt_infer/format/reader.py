@@ -78,7 +78,8 @@ def _within(size: int, max_memory: int | None) -> None:
     needed = h.READING_BYTES + h.READING_BYTES_PER_BYTE * size
     if max_memory is not None and needed > max_memory:
         message = (
-            f"reading {size} bytes may take {needed} bytes of memory; {max_memory} are allowed: allow more"
+            f"reading {size} bytes may take {needed} bytes of memory, max_memory allows {max_memory}: "
+            f"allow {needed} (--max-memory)"
         )
         raise TicketError("limit", message)
 

@@ -115,4 +115,4 @@ def test_a_user_may_limit_the_memory_of_reading(ticket, tmp_path):
         with pytest.raises(TicketError) as error:
             read(enough - 1)
         assert error.value.code == "limit"
-        assert f"{enough} bytes of memory; {enough - 1} are allowed" in str(error.value)
+        assert f"{enough} bytes of memory, max_memory allows {enough - 1}" in str(error.value)
