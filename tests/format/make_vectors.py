@@ -21,6 +21,7 @@ from slt_infer import reference
 from slt_infer.format import loads
 
 from ..hostile import sound
+from ..hostile.pieces import Pieces
 from ..independent import decoder
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "version-1"
@@ -39,7 +40,35 @@ def files() -> dict[str, bytes]:
         "tasks-mixed-threefry-12": sound.rich("threefry4x32", 12, "mixed").build(),
         "lanes-32-static": sound.wide(0).build(),
         "lanes-32-prior": sound.wide(3).build(),
+        "streams-mixed-philox-7": streams("philox4x32", 7, "mixed").build(),
+        "streams-threefry-13": streams("threefry4x32", 13, "bernoulli").build(),
     }
+
+
+def streams(generator: str, rounds: int, freeze: str) -> Pieces:
+    """Freeze patterns of 16 planes; streams of other lanes than their mask's, all with a raw tile.
+
+    many: 2^18 positions, so that the last planes decide some. fewer: over 2^15 free weights, which is so by
+    its raw tile alone, and further streams of under 2^15 bits. more: further streams of over 2^15 bits too.
+    """
+
+    def static(density: int) -> list[Any]:
+        return ["static", density, 0, False, []]
+
+    const = ["const", 4096, 0, False, []]
+    prior = ["prior", 0, 2, True, [[0, 4060], [5, 4000]]]
+    fewer = [[1, [static(3900), static(40)], [static(50)]]]
+    more = [[1, [prior, static(4040), static(40)], [static(50)]]]
+    layers = [
+        ["many", 0, 128, 2048, 1, 1, 1, 16, 21001, 13107, 128, 0, 0, [[1, [const], []]]],
+        ["fewer", 1, 300, 128, 1, 1, 1, 16, 6001, 3241, 141, 0, 0, fewer],
+        ["more", 2, 128, 300, 1, 1, 1, 16, 401, 303, 60, 0, 0, more],
+        ["head", 3, 4, 128, 1, 1, 1, 0, 0, 0, 4, 0, 0, [[1, [const], []]]],
+    ]
+    nodes = [["flatten", 0], *(["linear", i + 1, i] for i in range(len(layers)))]
+    image = [32, 8, 8, [], [], "exact", []]
+    source = [generator, rounds, 2**64 - 59, freeze, *sound.LAWS[1:]]
+    return sound.fill(["streams", image, source, layers, nodes, [], []], 3, raw_tiles=1)
 
 
 def image(shape: tuple[int, ...]) -> np.ndarray:

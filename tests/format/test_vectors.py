@@ -5,6 +5,7 @@ decoder, as they were when the version was fixed.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ from slt_infer.codec import core_layer
 from slt_infer.format import dumps, load, loads
 from slt_infer.ticket import Layer, Source, unpack_bits
 
-from ..independent import decoder
+from ..independent import decoder, random_bits
 from .make_vectors import FOLDER, affine_digest, digest, expected, files, image, numbers, weights
 
 EXPECTED = json.loads((FOLDER / "expected.json").read_text("utf-8"))
 NAMES = sorted(EXPECTED)
+STREAMS = [name for name in NAMES if name.startswith("streams-")]
 
 
 def data_of(name: str) -> bytes:
@@ -39,11 +41,58 @@ def test_between_them_they_have_everything():
     assert {code.mode for layer in layers for code in layer.streams} == {"const", "raw", "static", "prior"}
     assert {layer.affine_bits for layer in layers} == {0, 8, 16, 32}
     assert {len(layer.coats) for layer in layers} == {0, 1, 2}
+    sixteen = {t.source.freeze for t in tickets for layer in t.layers if layer.freeze.bits == 16}
+    assert sixteen == {"bernoulli", "mixed"}
     assert {layer.flips is None for layer in layers} == {True, False}
     assert {len(ticket.tasks) for ticket in tickets} == {1, 2}
     assert {len(ticket.distinct) < len(ticket.layers) for ticket in tickets} == {True, False}
     coded = [la.free for la in layers if la.code.mode in ("static", "prior")]
     assert min(coded) < 2**15 <= max(coded)
+    files = [decoder.decode(data_of(name)) for name in NAMES]
+    rounds = {(f.header["source"]["generator"], f.header["source"]["rounds"]) for f in files}
+    assert {name: {r for n, r in rounds if n == name} for name, _ in rounds} == {
+        "philox4x32": {7, 10},
+        "threefry4x32": {12, 13, 20},
+    }
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_streams_of_other_lanes_than_their_mask_and_raw_tiles_in_32(name):
+    _, fewer, more, _ = load(FOLDER / f"{name}.slt").layers
+
+    def bits(layer: Layer) -> list[int]:
+        return [sum(map(int, code.free)) for code in layer.streams]
+
+    assert [count >= 2**15 for count in bits(fewer)] == [True, False, False]
+    assert [count >= 2**15 for count in bits(more)] == [True, True, True, True]
+    for layer in (fewer, more):
+        for code in layer.streams:
+            assert [int(words) >> 31 for words in code.words] == [0] * (len(code.free) - 1) + [1]
+            assert min(map(int, code.free)) > 0
+    assert bits(fewer)[0] - int(fewer.code.free[-1]) < 2**15
+    assert fewer.code.mode == "static"
+    assert more.code.mode == "prior"
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_every_one_of_16_freeze_planes_decides_some_weights(name):
+    """So that a plane that is made otherwise gives another pattern."""
+    file = decoder.decode(data_of(name))
+    source = random_bits.Source(*list(file.header["source"].values())[:4])
+    decided = np.zeros(16, int)
+    for layer in (one.fields for one in file.layers if one.fields["bits"] == 16):
+        for row in range(layer["out"]):
+            columns, first = decoder.columns_of(layer), row * decoder.row_positions(layer)
+            u = np.zeros(columns, int)
+            for plane in source.freeze_planes(16, layer["id"], first, columns):
+                words = plane.to_bytes(-(-columns // 8), "little")
+                u = 2 * u + np.unpackbits(np.frombuffer(words, "u1"), count=columns, bitorder="little")
+
+            def kind(u: np.ndarray, layer: dict[str, Any] = layer) -> np.ndarray:
+                return (u >= layer["prune"]).astype(int) + (u >= 2**16 - layer["lock"])
+
+            decided += [int((kind(u) != kind(u ^ 1 << 15 - j)).sum()) for j in range(16)]
+    assert decided.min() >= 8, decided
 
 
 def plain(source: Source, layer: Layer) -> np.ndarray:
