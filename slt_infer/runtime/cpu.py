@@ -207,7 +207,7 @@ class _Pass:
             return arena[begin : begin + math.prod(shape)].reshape(shape)
 
         steps = [step for step in plan.steps if not isinstance(step.node, Flatten)]
-        self.image, self.logits = view(0), view(plan.steps[-1].output)
+        self.image, self.logits = view(0), view(len(plan.shapes) - 1)
         self.calls = [layers.call(s, [view(v) for v in s.inputs], view(s.output)) for s in steps]
 
     def run(self, images: np.ndarray, logits: np.ndarray) -> None:

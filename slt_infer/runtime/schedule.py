@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from slt_infer.ticket import Add, Conv2d, Flatten, Linear, Network, Node, Relu, inputs_of
@@ -23,7 +24,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps in order, and the arena, whose size is `arena` floats per image.
+    """Steps in order, and the arena, whose size is `arena` floats per image. Nodes that the output, the value
+    of the last one, does not depend on have no step.
 
     place[v] is value v's offset in floats per image. Values that a fused relu replaces have none, and a
     flattened value has the place of what it flattens.
@@ -38,24 +40,33 @@ class Schedule:
 def schedule(network: Network) -> Schedule:
     """Raises TicketError where the graph is none."""
     shapes = tuple(network.shapes())
-    steps = _fuse(network.nodes)
+    steps = _fuse(_wanted(network.nodes))
     owner = _owners(steps)
     return Schedule(steps, shapes, *_places(steps, shapes, owner))
 
 
-def _fuse(nodes: tuple[Node, ...]) -> tuple[Step, ...]:
-    uses = Counter(value for node in nodes for value in inputs_of(node))
+def _wanted(nodes: tuple[Node, ...]) -> dict[int, Node]:
+    """By their values, in order, the last node and what it depends on."""
+    wanted = {len(nodes)}
+    for value in range(len(nodes), 0, -1):
+        if value in wanted:
+            wanted.update(inputs_of(nodes[value - 1]))
+    return {value: node for value, node in enumerate(nodes, 1) if value in wanted}
+
+
+def _fuse(nodes: dict[int, Node]) -> tuple[Step, ...]:
+    uses = Counter(value for node in nodes.values() for value in inputs_of(node))
     steps: list[Step] = []
     made: dict[int, int] = {}  # value: its step
-    for number, node in enumerate(nodes):
+    for output, node in nodes.items():
         if isinstance(node, Relu) and uses[node.value] == 1 and node.value in made:
             before = steps[made[node.value]]
             if isinstance(before.node, Conv2d | Linear | Add) and not before.relu:
-                steps[made[node.value]] = Step(before.node, before.inputs, number + 1, relu=True)
-                made[number + 1] = made.pop(node.value)
+                steps[made[node.value]] = Step(before.node, before.inputs, output, relu=True)
+                made[output] = made.pop(node.value)
                 continue
-        made[number + 1] = len(steps)
-        steps.append(Step(node, inputs_of(node), number + 1))
+        made[output] = len(steps)
+        steps.append(Step(node, inputs_of(node), output))
     return tuple(steps)
 
 
@@ -72,29 +83,52 @@ def _places(
 ) -> tuple[dict[int, int], int]:
     """First fit into the gaps that values leave after their last use."""
     last = {owner[value]: i for i, step in enumerate(steps) for value in step.inputs}
-    last[owner[steps[-1].output]] = len(steps)
-    taken: dict[int, tuple[int, int]] = {}  # value: [begin, end)
+    last[owner[len(shapes) - 1]] = len(steps)
+    dying: defaultdict[int, list[int]] = defaultdict(list)  # step: the values that it is the last to read
+    for value, i in last.items():
+        dying[i].append(value)
     place: dict[int, int] = {}
-    arena = 0
+    gaps = _Gaps()
 
-    def put(value: int) -> None:
-        nonlocal arena
-        size = -(-math.prod(shapes[value]) // ALIGN) * ALIGN
-        begin = 0
-        for other_begin, other_end in sorted(taken.values()):
-            if begin + size <= other_begin:
-                break
-            begin = max(begin, other_end)
-        taken[value], place[value] = (begin, begin + size), begin
-        arena = max(arena, begin + size)
+    def size(value: int) -> int:
+        return -(-math.prod(shapes[value]) // ALIGN) * ALIGN
 
-    put(0)
+    place[0] = gaps.take(size(0))
     for i, step in enumerate(steps):
         value = step.output
-        if owner[value] == value:
-            put(value)
+        place[value] = gaps.take(size(value)) if owner[value] == value else place[owner[value]]
+        for dead in dying[i]:
+            gaps.give(place[dead], size(dead))
+    return place, gaps.arena
+
+
+class _Gaps:
+    """The free intervals of an arena without end: sorted, never empty, never adjoining."""
+
+    def __init__(self) -> None:
+        self.begins: list[int] = [0]
+        self.ends: list[float] = [math.inf]
+        self.arena = 0  # the end of all that was ever taken
+
+    def take(self, size: int) -> int:
+        """Begin of the first interval of that size."""
+        pairs = enumerate(zip(self.begins, self.ends, strict=True))
+        k = next(k for k, (begin, end) in pairs if end - begin >= size)
+        begin = self.begins[k]
+        if begin + size == self.ends[k]:
+            del self.begins[k], self.ends[k]
         else:
-            place[value] = place[owner[value]]
-        for dead in [v for v in taken if last.get(v, i) <= i]:
-            del taken[dead]
-    return place, arena
+            self.begins[k] += size
+        self.arena = max(self.arena, begin + size)
+        return begin
+
+    def give(self, begin: int, size: int) -> None:
+        end = begin + size
+        k = bisect_left(self.begins, end)  # the gap behind: the last one has no end
+        if self.begins[k] == end:
+            self.begins[k] = begin
+        else:
+            self.begins.insert(k, begin)
+            self.ends.insert(k, end)
+        if k and self.ends[k - 1] == begin:
+            del self.begins[k], self.ends[k - 1]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import random
+
 import numpy as np
 import pytest
 
@@ -9,7 +13,7 @@ from slt_infer import _core, models, reference
 from slt_infer.errors import SltError, TicketError
 from slt_infer.runtime import Plan, accumulations
 from slt_infer.runtime.schedule import schedule
-from slt_infer.ticket import Add, Conv2d, Flatten, Freeze, LayerShape, Linear, Network, Relu
+from slt_infer.ticket import Add, Conv2d, Flatten, Freeze, LayerShape, Linear, Network, Node, Relu
 
 from .tickets import images, one_conv, one_linear, random_ticket
 
@@ -116,6 +120,101 @@ def test_relu_is_fused_where_nobody_else_reads() -> None:
         ("Add", True),
         ("Flatten", False),
     ]
+
+
+def flat_network(nodes: tuple[Node, ...], features: int = 6) -> Network:
+    """All layers are square, so every flat value has the same shape."""
+    count = sum(isinstance(node, Linear) for node in nodes)
+    layers = tuple(LayerShape(f"l{i}", features, features, affine=i % 2 == 0) for i in range(count))
+    return Network("flat", (features, 1, 1), layers, nodes)
+
+
+def random_nodes(seed: int) -> tuple[Node, ...]:
+    """Every node reads any values before it: some are read often, some never."""
+    choose = random.Random(seed)
+    nodes: list[Node] = [Flatten(0), Linear(1, 0)]
+    layers = 1
+    for number in range(2, choose.randint(4, 24)):
+        value = choose.randint(max(1, number - choose.choice((0, 1, 3, 20))), number)
+        kind = choose.choice(("relu", "relu", "add", "linear", "flatten"))
+        if kind == "linear":
+            nodes.append(Linear(value, layers))
+            layers += 1
+        elif kind == "add":
+            nodes.append(Add(value, choose.randint(1, number)))
+        else:
+            nodes.append(Relu(value) if kind == "relu" else Flatten(value))
+    if seed % 2:  # a last relu that may be part of a step far before it
+        sums = [i + 1 for i, node in enumerate(nodes) if isinstance(node, Linear | Add)]
+        nodes.append(Relu(choose.choice(sums)))
+    return tuple(nodes)
+
+
+def assert_like_the_reference(network: Network) -> None:
+    ticket, x = random_ticket(network), images(network, 3)
+    wanted = Plan(ticket, backend="reference")(x)
+    for mode in ("stream", "resident"):
+        np.testing.assert_array_equal(Plan(ticket, mode=mode)(x), wanted)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        (Flatten(0), Linear(1, 0), Relu(2), Relu(2)),
+        (Flatten(0), Linear(1, 0), Relu(1), Relu(2)),  # between the last relu and what it is part of
+        (Flatten(0), Linear(1, 0), Linear(1, 1), Relu(2)),
+        (Flatten(0), Linear(1, 0), Relu(1), Flatten(3), Add(3, 4), Relu(2)),
+        (Flatten(0), Add(1, 1), Linear(1, 0), Relu(3), Relu(2)),
+        (Relu(0), Flatten(0), Linear(2, 0), Relu(3)),  # the first one
+        (Flatten(0), Linear(1, 0), Flatten(0)),  # all but the last one
+        (Flatten(0), Linear(1, 0), Relu(2), Relu(3), Relu(1)),
+    ],
+)
+def test_nodes_that_nobody_reads(nodes: tuple[Node, ...]) -> None:
+    assert_like_the_reference(flat_network(nodes))
+
+
+def test_nodes_that_nobody_reads_of_another_shape() -> None:
+    layers = (LayerShape("a", 4, 6), LayerShape("b", 40, 6))
+    nodes: tuple[Node, ...] = (Flatten(0), Linear(1, 0), Linear(1, 1), Relu(3), Relu(1), Relu(2))
+    network = Network("shapes", (6, 1, 1), layers, nodes)
+    assert_like_the_reference(network)
+    assert [step.output for step in schedule(network).steps] == [1, 6]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_graphs(seed: int) -> None:
+    network = flat_network(random_nodes(seed))
+    assert_like_the_reference(network)
+    assert_places_are_apart(network)
+
+
+def assert_places_are_apart(network: Network) -> None:
+    """No step writes over the image, or what an earlier step made, that is still to be read."""
+    plan = schedule(network)
+    root, last, born = {0: 0}, {}, {0: -1}
+    for i, step in enumerate(plan.steps):
+        root[step.output] = root[step.inputs[0]] if isinstance(step.node, Flatten) else step.output
+        born.setdefault(root[step.output], i)
+        last.update({root[value]: i for value in step.inputs})
+    last[root[len(network.nodes)]] = len(plan.steps)
+    assert set(plan.place) == set(root)
+    for a, b in itertools.combinations(last, 2):
+        (begin, end), (other, other_end) = (
+            (plan.place[v], plan.place[v] + math.prod(plan.shapes[v])) for v in (a, b)
+        )
+        assert max(end, other_end) <= plan.arena
+        if born[a] <= last[b] and born[b] <= last[a]:
+            assert end <= other or other_end <= begin
+
+
+def test_thousands_of_values_at_once() -> None:
+    count = 8000
+    relus = (Relu(1),) * count
+    adds = tuple(Add(count + i + 1 if i else 2, i + 3) for i in range(count - 1))
+    network = flat_network((Flatten(0), *relus, *adds, Linear(2 * count, 0)))
+    plan = schedule(network)
+    assert plan.arena == 16 * (count + 1)
 
 
 def test_the_arena_reuses_what_is_dead() -> None:
