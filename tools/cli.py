@@ -42,6 +42,7 @@ from rich.text import Text
 from slt_infer.errors import SltError
 from slt_infer.freeze import Rule as _Rule
 from slt_infer.ticket import FreezeLaw as _FreezeLaw
+from slt_infer.tools import tables
 
 Answer = dict[str, Any]
 UNLIMITED = 10_000  # columns where no terminal folds lines
@@ -150,7 +151,7 @@ def command(
 
     The function takes typer parameters, among them `as_json: cli.Json = False`; its docstring is the help
     text and the examples close it, each on a line of its own. `show` turns the answer into what a person
-    reads (None: nothing); a string is written as it is.
+    reads (None: nothing); a string is written as it is, so what comes from a file needs tables.plain.
     """
     # \b: lines stay as they are
     examples = [example] if isinstance(example, str) else example
@@ -195,7 +196,9 @@ def _answer(
             error_object = {"code": refusal.code, "message": _message(refusal), "where": refusal.where}
             stdout.write(to_json({"error": error_object}))
         else:
-            Console(stderr=True, soft_wrap=True).print(Text(f"Error: {refusal}", style="bold red"))
+            Console(stderr=True, soft_wrap=True).print(
+                Text.assemble("Error: ", tables.plain(str(refusal)), style="bold red")
+            )
         raise typer.Exit(1) from None
     if as_json:
         stdout.write(to_json(answer))
@@ -241,8 +244,9 @@ def _plain(value: Any) -> Any:
 
 
 def note(text: str) -> None:
-    """A line for a person, on stderr."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(text))
+    """A line for a person, or a few, on stderr."""
+    lines = map(tables.plain, text.split("\n"))
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text("\n").join(lines))
 
 
 @contextlib.contextmanager
@@ -253,7 +257,7 @@ def progress(fields: str = "") -> Iterator[Progress]:
     """
     console = Console(stderr=True)
     columns = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

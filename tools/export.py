@@ -31,10 +31,10 @@ OF_SYNTHETIC |= {"seed", "generator", "input_size", "classes"}
 
 
 def show(answer: dict[str, Any]) -> RenderableType:
-    head = [Text(f"wrote {answer['file']}"), Text(tables.origin(answer["provenance"]))]
+    head = [tables.plain(line) for line in (f"wrote {answer['file']}", tables.origin(answer["provenance"]))]
     tail = []
     if "why" in answer["affine"]:
-        tail.append(Text(f"affines: {answer['affine']['why']}"))
+        tail.append(tables.plain(f"affines: {answer['affine']['why']}"))
     if "images" in answer["affine"]:
         compared = answer["affine"]
         differ = f"{compared['different']} predictions differ from the trainer's"
@@ -169,7 +169,9 @@ def _narrowest(
             ticket,
             lambda part: preprocess(images.pixels[part], rules, size),
             trainer.classes[:count],
-            lambda what, done: bar.update(task, description=f"affine: {what}", completed=done),
+            lambda what, done: bar.update(
+                task, description=tables.plain(f"affine: {what}").plain, completed=done
+            ),
         )
     return found.ticket, {"images": count, "different": found.different}
 

@@ -9,7 +9,6 @@ import msgspec
 import numpy as np
 import typer
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from slt_infer import _core, reference
 from slt_infer.codec import core_layer
@@ -25,10 +24,11 @@ WEIGHT_LIMIT = 2**24  # a --weights answer is text: this many numbers are over 3
 
 def show(answer: dict[str, Any]) -> RenderableType:
     if "isa" in answer:
-        return Group(*(Text(f"{key}: {_text(value)}") for key, value in answer.items()))
+        return Group(*(tables.plain(f"{key}: {_text(value)}") for key, value in answer.items()))
     if "values" in answer:
         rows = (" ".join("+" if v > 0 else "-" if v < 0 else "." for v in row) for row in answer["values"])
-        return "\n".join([f"{answer['layer']}: {answer['shape']}, c = {answer['constant']!r}", *rows])
+        name = tables.plain(answer["layer"]).plain
+        return "\n".join([f"{name}: {answer['shape']}, c = {answer['constant']!r}", *rows])
     source = answer["source"]
     image = "x".join(map(str, answer["input"]))
     lines = [
@@ -40,7 +40,8 @@ def show(answer: dict[str, Any]) -> RenderableType:
     ]
     if answer.get("tasks", 1) > 1:
         lines.append(f"task {answer['task']} of {answer['tasks']}; sizes are of the whole file")
-    return Group(*map(Text, lines), tables.ratios(answer), tables.layers(answer), tables.sizes(answer))
+    head = map(tables.plain, lines)
+    return Group(*head, tables.ratios(answer), tables.layers(answer), tables.sizes(answer))
 
 
 def _preprocessing(rules: dict[str, Any]) -> list[str]:

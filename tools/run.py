@@ -35,8 +35,9 @@ def show(answer: dict[str, Any]) -> RenderableType:
     for result in results[:SHOWN]:
         table = Table("class", "share", box=None)
         for row in result["top"]:
-            table.add_row(row["class"], f"{row['probability']:.1%}")
-        lines += [Text(result["file"], style="bold", overflow="fold", no_wrap=True), table]
+            table.add_row(tables.plain(row["class"]), f"{row['probability']:.1%}")
+        name = tables.plain(result["file"])
+        lines += [Text.assemble(name, style="bold", overflow="fold", no_wrap=True), table]
     if len(results) > SHOWN:
         lines.append(Text(f"the first {SHOWN} of {len(results):,} images; --json gives all"))
     if "accuracy" in answer:

@@ -1,7 +1,8 @@
-"""Tables that a person reads: sizes and layers of a ticket."""
+"""What a person reads: sizes and layers of a ticket, strings of a file as literal text."""
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -19,6 +20,13 @@ SIZE_ROWS = [
 
 
 SYNTHETIC = "SYNTHETIC: a random mask; predictions mean nothing"
+
+
+def plain(text: str) -> Text:
+    """Text as it is, for every string that comes from a file: no markup, and control characters visible
+    (ESC as \\x1b), so that a terminal never obeys a file.
+    """
+    return Text("".join(repr(c)[1:-1] if unicodedata.category(c)[0] == "C" else c for c in text))
 
 
 def origin(provenance: dict[str, str]) -> str:
@@ -71,11 +79,19 @@ def ratios(answer: dict[str, Any]) -> Text:
     asked = answer["provenance"]
     lines = []
     for name in ("sparsity", "prune", "lock"):
-        requested = f" (asked for {float(asked[name]):g})" if name in asked else ""
+        requested = f" (asked for {_ratio(asked[name])})" if name in asked else ""
         lines.append(f"{name} {answer[name]:.4f}{requested}")
-    return Text(
+    return plain(
         ", ".join([*lines, f"density {answer['density']:.4f}", f"MAC density {answer['mac_density']:.4f}"])
     )
+
+
+def _ratio(text: str) -> str:
+    """A ratio of the provenance, whose strings may be anything: what is no number is shown as it is."""
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
 
 
 def layers(answer: dict[str, Any]) -> Table:
@@ -86,7 +102,7 @@ def layers(answer: dict[str, Any]) -> Table:
         counts = [short(layer[key]) for key in ("weights", "free", "kept")]
         shape = "x".join(map(str, layer["shape"]))
         row = [shape, *counts, f"{layer['density']:.3f}", short(layer["macs"]), layer["mode"]]
-        table.add_row(layer["name"], *row, short(layer["mask_bits"]))
+        table.add_row(plain(layer["name"]), *row, short(layer["mask_bits"]))
     return table
 
 

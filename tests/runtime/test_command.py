@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,34 @@ def test_a_person_reads_a_table(packed: Path, tmp_path: Path, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert "black.png" in out.replace("\n", "")  # a narrow terminal folds it
     assert sum(name in out for name in NAMES) == 2
+
+
+def test_names_of_a_file_are_printed_as_they_are(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither rich nor a terminal takes a class or a file for what it should do."""
+    bare, path, image = load(packed), tmp_path / "hostile.slt", tmp_path / "[bold]\x1b[2J.png"
+    names = ("[/a]", "[red]b", "\x1b]0;pwn\x07\x1b[2J", "\x9b2J", "a\nb\r", ":smile:", "\u202ec", *NAMES[7:])
+    rules = Preprocessing((0.3,), (0.35,), "stretch", names)
+    made = (("method", "\x1b[2J"), ("sparsity", "abc"))
+    save(Ticket(replace(bare.network, name="\x1b[2J"), bare.source, bare.layers, rules, made), path)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(image)
+    with pytest.raises(SystemExit) as caught:
+        main([str(path), str(image), "--topk", "10"])
+    assert caught.value.code == 0
+    out, err = capsys.readouterr()
+    assert all(char.isprintable() or char == "\n" for char in out + err)
+    shown = {
+        "[/a]",
+        "[red]b",
+        r"\x1b]0;pwn\x07\x1b[2J",
+        r"\x9b2J",
+        r"a\nb\r",
+        ":smile:",
+        r"\u202ec",
+        *NAMES[7:],
+    }
+    assert {line.split()[0] for line in out.splitlines() if line.rstrip().endswith("%")} == shown
+    assert r"[bold]\x1b[2J.png" in out.replace("\n", "")
+    answer = run(capsys, path, image, "--topk", 10)
+    assert {row["class"] for row in answer["results"][0]["top"]} == set(names)

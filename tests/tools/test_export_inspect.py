@@ -447,9 +447,91 @@ def test_weights_under_coats_are_printed(call, tmp_path):
     assert len(np.unique(np.abs(values))) == 3
 
 
+HOSTILE = ["[/foo]", "[red]b", "\x1b]0;pwn\x07\x1b[2J", "\x9b2J\r\n", "\u202egpj"]
+SHOWN = ["[/foo]", "[red]b", r"\x1b]0;pwn\x07\x1b[2J", r"\x9b2J\r\n", r"\u202egpj"]
+
+
+@pytest.fixture(params=range(len(HOSTILE)), ids=("tag", "style", "escape", "c1", "override"))
+def hostile(request, tmp_path):
+    """A file all of whose names are one string that a terminal or rich would obey, and how it is shown."""
+    name = HOSTILE[request.param]
+    made = synthetic_ticket(models.network("mlp-64-20-10"), Source(seed=3), 0.5)
+    first, *others = (layer.shape for layer in made.layers)
+    shapes = (msgspec.structs.replace(first, name=name), *others)
+    layers = tuple(replace(layer, shape=shape) for layer, shape in zip(made.layers, shapes, strict=True))
+    network = replace(made.network, name=name, layers=shapes)
+    rules = Preprocessing(classes=tuple(f"{name}{i}" for i in range(10)))
+    provenance = tuple((key, name) for key in ("data", "lock", "method", "prune", "run", "sparsity"))
+    save(Ticket(network, made.source, layers, rules, provenance), tmp_path / "hostile.slt")
+    return tmp_path / "hostile.slt", name, SHOWN[request.param]
+
+
+def harmless(text: str) -> bool:
+    return all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_strings_of_a_file_are_printed_as_they_are(call, hostile):
+    path, name, shown = hostile
+    code, out, _ = call(inspect, path)
+    assert code == 0
+    assert harmless(out)
+    lines = [line.strip() for line in out.splitlines()]
+    for text in (
+        f"{path}: {shown}, input",
+        f"searched: method {shown}, data {shown}, run {shown}",
+        f"class names: {shown}0, {shown}1",
+        f"{shown} ",  # the layer's row
+    ):
+        assert any(line.startswith(text) for line in lines)
+    assert out.count(f"(asked for {shown})") == 3
+    code, out, _ = call(inspect, path, "--json")
+    answer = json.loads(out)
+    assert (code, answer["network"], answer["layers"][0]["name"]) == (0, name, name)
+    code, out, _ = call(inspect, path, "--weights", name)
+    assert (code, harmless(out), out.startswith(f"{shown}: [20, 64]")) == (0, True, True)
+
+
+def test_strings_of_a_file_are_harmless_in_errors(call, hostile):
+    path, _, shown = hostile
+    code, out, err = call(inspect, path, "--weights", "none")
+    assert (code, out, harmless(err)) == (1, "", True)
+    assert f"there are: {shown}, fc2" in err
+    data = bytearray(path.read_bytes())
+    for at in range(len(data) - 1, 0, -1):  # whichever segment names its layer
+        data[at] ^= 1
+        path.write_bytes(data)
+        code, out, err = call(inspect, path)
+        assert (code, out, harmless(err)) == (1, "", True)
+        if shown in err:
+            break
+        data[at] ^= 1
+    assert f"layer {shown}" in err
+
+
+def test_a_terminal_is_never_told_by_a_file():
+    """Rich writes escapes of its own there: none but those."""
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, color_system="standard", width=100)
+    for name in HOSTILE:
+        terminal.print(tables.plain(name))
+    assert shown.getvalue() == "".join(f"{name}\n" for name in SHOWN)
+
+
+@pytest.mark.parametrize("text", ["abc", "", "1_0", "1e999", "nan", "[/b]", "\x1b[2J"])
+def test_a_ratio_that_is_no_number_is_shown_as_it_is(call, packed, text):
+    ticket = replace(load(packed[0]), provenance=(("sparsity", text),))
+    save(ticket, packed[0])
+    code, out, _ = call(inspect, packed[0])
+    wanted = {"1_0": "10", "1e999": "inf", "\x1b[2J": r"\x1b[2J"}.get(text, text)
+    assert code == 0
+    assert f"(asked for {wanted})" in out
+
+
 @pytest.mark.parametrize("command", [inspect, slt_run])
-def test_memory_for_reading_has_a_limit(call, packed, command):
-    flags = [] if command is inspect else ["--data", "digits", "--resize", "stretch", "--limit", "1"]
+def test_memory_for_reading_has_a_limit(call, packed, command, tmp_path):
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(picture)
+    flags = [] if command is inspect else [picture, "--resize", "stretch"]
     assert call(command, packed[0], *flags, "--max-memory", "64MiB")[0] == 0
     code, out, _ = call(command, packed[0], *flags, "--max-memory", "1MB", "--json")
     error = json.loads(out)["error"]
