@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from slt_infer import Plan, models
+from slt_infer import Plan, TicketError, models
 from slt_infer.format import affine, dumps
 from slt_infer.runtime.narrow import narrowest, with_affine_bits
 from slt_infer.ticket import Ticket
@@ -47,15 +49,34 @@ def test_few_images_allow_the_narrowest_form(ticket):
     assert [layer.affine_bits for layer in found.ticket.layers] == [8, 8, 0]
 
 
-def test_images_that_were_never_right_do_not_count(ticket):
-    """Rounding in another engine may decide near ties: such images cannot forbid a form."""
+def test_predictions_that_are_not_the_wanted_ones_stay_too(ticket):
+    """Rounding in another engine may decide near ties: what counts is that nothing changes."""
     pixels = images(NETWORK, COUNT)
     wanted = predict(ticket, pixels)
     other = wanted.copy()
     other[::2] = (other[::2] + 1) % 10
     found = narrowest(ticket, lambda part: pixels[part], other, lambda what, done: None)
     assert found.different == COUNT / 2
-    assert np.array_equal(predict(found.ticket, pixels)[1::2], wanted[1::2])
+    assert np.array_equal(predict(found.ticket, pixels), wanted)
+
+
+def test_a_form_that_overflows_is_not_taken(ticket):
+    most = np.finfo(np.float32).max
+    layer = ticket.layers[0]
+    far = layer.affine.copy()
+    far[1] = 0
+    far[1, :2] = -most / np.float32(15), most  # neither 8 nor 16 bits can hold these
+    wide = replace(ticket, layers=(replace(layer, affine=far), *ticket.layers[1:]))
+    pixels = images(NETWORK, 3)
+    found = narrowest(wide, lambda part: pixels[part], predict(wide, pixels), lambda what, done: None)
+    assert found.ticket.layers[0].affine_bits == 32
+    assert np.array_equal(found.ticket.layers[0].affine, far)
+
+
+def test_several_tasks_are_refused(ticket):
+    with pytest.raises(TicketError) as refusal:
+        narrowest(replace(ticket, others=(ticket.layers,)), images, np.zeros(1), lambda what, done: None)
+    assert refusal.value.code == "unsupported"
 
 
 def test_a_ticket_without_affines_stays():
