@@ -32,6 +32,7 @@ MAGIC = b"\x89SLT\r\n\x1a\n"
 VERSION = 1
 PREFIX = struct.Struct("<8sIIQII")  # magic, version, header_bytes, file_bytes, 0, CRC
 TILE = struct.Struct("<III")  # free, words, CRC of the payload
+NO_QUANTISATION = b"\x90"  # the empty array
 MAX_HEADER = 2**20
 MAX_FILE = 2**32
 MAX_POSITIONS = 2**20  # summed over the layers, plus MAX_POSITIONS_PER_BYTE a byte of file
@@ -176,7 +177,7 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     source: Source
     layers: Annotated[tuple[LayerHeader, ...], Meta(min_length=1, max_length=4096)]
     nodes: Annotated[tuple[Node, ...], Meta(min_length=1, max_length=16384)]
-    quantisation: tuple[msgspec.Raw, ...]
+    quantisation: msgspec.Raw  # as it stands: its elements, whatever they are, are never made objects
     provenance: Annotated[tuple[tuple[Name, Name], ...], Meta(max_length=64)]
 
     @property
@@ -196,13 +197,19 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
             raise TicketError("limit", f"a file of {file_bytes} bytes; {MAX_FILE} are allowed", "header")
         _check_input(self.input)
         self._check_strings()
-        if self.quantisation:
-            raise TicketError("unsupported", "a quantised ticket", "header")
+        self._check_quantisation()
         self._check_layers(file_bytes)
         keys = [key for key, _ in self.provenance]
         if any(a >= b for a, b in itertools.pairwise(keys)):
             raise TicketError("bad-value", "provenance keys are not strictly ascending", "header")
         self.network.shapes()
+
+    def _check_quantisation(self) -> None:
+        if bytes(self.quantisation) != NO_QUANTISATION:
+            tag = memoryview(self.quantisation)[0]
+            array = 0x90 <= tag <= 0x9F or tag in (0xDC, 0xDD)
+            message = "a quantised ticket" if array else "quantisation is no array"
+            raise TicketError("unsupported" if array else "bad-header", message, "header")
 
     @property
     def tasks(self) -> int:
@@ -267,6 +274,9 @@ def header_of(ticket: Ticket) -> Header:
     network, given = ticket.network, ticket.preprocessing
     if {len(layers) for layers in ticket.tasks} != {len(network.layers)}:
         raise TicketError("bad-value", "a task wants all layers of the graph", "header")
+    for shape, layer in zip(network.layers, ticket.layers, strict=True):
+        if layer.shape != shape:
+            raise TicketError("bad-value", "has another shape than in the graph", f"layer {shape.name}")
     owners = owners_of(ticket)
     by_layer = list(zip(*ticket.tasks, strict=True))
     for layers, owner in zip(by_layer, owners, strict=True):
@@ -287,7 +297,8 @@ def header_of(ticket: Ticket) -> Header:
         given.resize,
         tuple(given.classes),
     )
-    return Header(network.name, image, ticket.source, headers, network.nodes, (), ticket.provenance)
+    nothing = msgspec.Raw(NO_QUANTISATION)
+    return Header(network.name, image, ticket.source, headers, network.nodes, nothing, ticket.provenance)
 
 
 def owners_of(ticket: Ticket) -> list[int]:

@@ -24,6 +24,8 @@ def dumps(ticket: Ticket) -> bytes:
         encoded = h.encode(header)
     except UnicodeEncodeError as error:
         raise TicketError("bad-value", f"a name is not valid text: {error}", "header") from error
+    except (OverflowError, TypeError) as error:
+        raise TicketError("bad-value", f"a field cannot be written: {error}", "header") from error
     affines = [_affine_segment(layers) for layers in zip(*ticket.tasks, strict=True)]
     size = parts(ticket).total
     out = bytearray(h.PREFIX.pack(h.MAGIC, h.VERSION, len(encoded), size, 0, 0))

@@ -62,7 +62,9 @@ def test_layers_that_lie_are_not_written():
     for changed, code in (
         (replace(layer, kept=5), "bad-mask"),
         (replace(layer, affine=np.ones((2, 3), np.float32)), "bad-affine"),
-        (replace(layer, shape=LayerShape("fc", 3, 6, affine=True)), "bad-affine"),
+        (replace(layer, shape=LayerShape("fc", 3, 6, affine=True)), "bad-value"),
+        (replace(layer, shape=LayerShape("other", 3, 6)), "bad-value"),  # not the graph's
+        (replace(layer, id=2**64), "bad-value"),
     ):
         with pytest.raises(TicketError) as refusal:
             dumps(replace(ticket, layers=(changed,)))

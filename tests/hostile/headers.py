@@ -91,7 +91,7 @@ def images() -> list[Risk]:
     return [
         *(put(f"mean-{name}", "bad-value", (*mean, 0), value) for name, value in numbers.items()),
         *(put(f"std-{name}", "bad-value", (*std, 3), value) for name, value in numbers.items()),
-        *(put(f"std-{value}", "bad-value", (*std, 3), value) for value in (0.0, -0.0, -1.0)),
+        *(put(f"std-{value}", "bad-value", (*std, 3), value) for value in (0.0, -0.0, -1.0, 1e-60)),
         put("mean-integer", "bad-header", (*mean, 0), 1),
         put("mean-text", "bad-header", (*mean, 0), "0.5"),
         put("mean-alone", "bad-value", std, []),

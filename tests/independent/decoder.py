@@ -200,6 +200,14 @@ def check_integer(value: Any, low: int, high: int, what: str) -> None:
     need(type(value) is int and low <= value <= high, f"{what} {value} is not in [{low}, {high}]")
 
 
+def _rounded(value: float) -> float:
+    """As float32."""
+    try:
+        return struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        return math.inf
+
+
 def _check_input(given: dict[str, Any]) -> None:
     check_integer(given["channels"], 1, 2**16, "channels")
     check_integer(given["height"], 1, 2**14, "height")
@@ -207,8 +215,9 @@ def _check_input(given: dict[str, Any]) -> None:
     for field in ("mean", "std"):
         values = given[field]
         need(isinstance(values, list) and len(values) in (0, given["channels"]), field)
-        need(all(type(value) is float and math.isfinite(value) for value in values), field)
-    need(len(given["mean"]) == len(given["std"]) and all(value > 0 for value in given["std"]), "mean and std")
+        need(all(type(value) is float and math.isfinite(_rounded(value)) for value in values), field)
+    positive = all(_rounded(value) > 0 for value in given["std"])
+    need(len(given["mean"]) == len(given["std"]) and positive, "mean and std")
     need(given["resize"] in ("exact", "stretch", "crop"), "resize")
     need(isinstance(given["classes"], list) and len(given["classes"]) <= 2**16, "classes")
     for name in given["classes"]:
