@@ -337,10 +337,10 @@ def plot(path: Path, points: Sequence[Mean]) -> None:
     figure, axes = pyplot.subplots(1, len(panels), figsize=(4.8 * len(panels), 4.2), squeeze=False)
     for axis, panel in zip(axes[0], panels, strict=True):
         here = [p for p in points if _panel(p) == panel]
-        for kind, look in KINDS.items():
+        for number, (kind, look) in enumerate(KINDS.items()):
             curve = sorted((p for p in here if p.kind == kind), key=lambda p: p.bytes)
             if curve:
-                _curve(axis, kind, look.mark, curve)
+                _curve(axis, kind, look.mark, f"C{number}", curve)
         paper = [p for p in here if p.kind in ("dense", "frozen")]
         axis.plot(
             [p.paper for p in paper], [100 * p.accuracy for p in paper], "kx", label="paper's accounting"
@@ -354,17 +354,18 @@ def plot(path: Path, points: Sequence[Mean]) -> None:
         axis.set_xlim(min(sizes) / 1.2, max(sizes) * 1.2)
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("test accuracy, %")
-    axes[0][0].legend(fontsize=7, loc="lower right")
+    for axis in axes[0]:
+        axis.legend(fontsize=7, loc="lower right")
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     # matplotlib ends lines of path data with blanks
     path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
 
 
-def _curve(axis: Any, kind: str, mark: str, curve: Sequence[Mean]) -> None:
+def _curve(axis: Any, kind: str, mark: str, colour: str, curve: Sequence[Mean]) -> None:
     x, y = [p.bytes for p in curve], [100 * p.accuracy for p in curve]
     spread = [100 * p.accuracy_spread for p in curve]
-    axis.errorbar(x, y, yerr=spread, marker=mark, label=kind, capsize=2, linewidth=1)
+    axis.errorbar(x, y, yerr=spread, marker=mark, color=colour, label=kind, capsize=2, linewidth=1)
     for p in curve:
         axis.annotate(p.point, (p.bytes, 100 * p.accuracy), (4, -8), textcoords="offset points", fontsize=6)
 
