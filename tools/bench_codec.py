@@ -243,7 +243,11 @@ def _coder(peer: str, layer: Layer) -> tuple[Callable[[], Any], Callable[[Any], 
         return lambda: lzma.compress(words, preset=9 | lzma.PRESET_EXTREME), lzma.decompress
     if peer == "zstd":
         zstd = importlib.import_module("zstandard")
-        return lambda: zstd.ZstdCompressor(level=19).compress(words), zstd.ZstdDecompressor().decompress
+        # one object a call: threads must not share them
+        return (
+            lambda: zstd.ZstdCompressor(level=19).compress(words),
+            lambda packed: zstd.ZstdDecompressor().decompress(packed),
+        )
     stream = importlib.import_module("constriction").stream
     bits = unpack_bits(layer.mask, layer.free).astype(np.int32)
     model = stream.model.Bernoulli((layer.kept - layer.locked) / layer.free, perfect=False)
