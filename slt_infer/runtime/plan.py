@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -13,12 +12,10 @@ import numpy as np
 from slt_infer import _core
 from slt_infer.errors import SltError
 from slt_infer.runtime.cpu import CpuBackend, DType
-from slt_infer.runtime.f32 import F32Layers
 from slt_infer.runtime.int8 import logit_scale
 from slt_infer.runtime.layers import LayerReport, Mode
 from slt_infer.runtime.reference_backend import ReferenceBackend
-from slt_infer.runtime.schedule import Step
-from slt_infer.ticket import Conv2d, Flatten, Linear, Ticket, inputs_of
+from slt_infer.ticket import Ticket
 
 Backend = Literal["cpu", "reference"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
@@ -143,36 +140,6 @@ class Plan:
     def layers(self) -> list[LayerReport]:
         """Per layer: operator, kernel, density and the bytes kept of its weights."""
         return list(self._runner.report)
-
-
-def accumulations(
-    ticket: Ticket, images: np.ndarray, on_layer: Callable[[int, np.ndarray], np.ndarray], threads: int = 1
-) -> np.ndarray:
-    """Runs the graph node by node with affines that are found on the way; gives the logits [N, classes].
-
-    on_layer(i, sums) is given layer i's sums with weights +-1, float32 [N, out, ...], and returns the
-    affine, float32 [2, out], to apply to them. The ticket's own affines are not read. images: float32
-    [N, C, H, W].
-    """
-    layers = F32Layers(ticket, "stream", threads, "")
-    shapes, nodes = ticket.network.shapes(), ticket.network.nodes
-    last = {value: number for number, node in enumerate(nodes) for value in inputs_of(node)}
-    values: dict[int, np.ndarray] = {0: np.ascontiguousarray(images, dtype=np.float32)}
-    for number, node in enumerate(nodes):
-        given = [values[value] for value in inputs_of(node)]
-        out = np.empty((len(images), *shapes[number + 1]), dtype=np.float32)
-        if isinstance(node, Conv2d | Linear):
-            layers.sums(node, given[0], out)
-            scale, shift = np.ascontiguousarray(on_layer(node.layer, out), dtype=np.float32)
-            _core.scale_shift(layers.work, out, scale, shift, out)
-        elif isinstance(node, Flatten):
-            out = given[0].reshape(out.shape)
-        else:
-            layers.call(Step(node, inputs_of(node), number + 1), given, out)()
-        values[number + 1] = out
-        for value in [v for v in values if last.get(v, len(nodes)) <= number]:
-            del values[value]
-    return values[len(nodes)]
 
 
 def _machine_memory() -> int:
