@@ -165,6 +165,18 @@ def test_the_reference_backend_and_what_a_logit_stands_for() -> None:
     np.testing.assert_allclose(fast(x) * fast.logit_scale, exact, rtol=0, atol=0.1 * np.abs(exact).max())
 
 
+def test_strided_images_and_tensors() -> None:
+    ticket, x = int8_ticket(ENDS["linear"]), images(ENDS["linear"], 6)
+    net, wanted = Plan(ticket, dtype="int8"), run_int8(ticket, x)
+    np.testing.assert_array_equal(net(x[::2]), wanted[::2])
+    mirrored = np.ascontiguousarray(x.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)
+    np.testing.assert_array_equal(net(mirrored), wanted)
+    torch = pytest.importorskip("torch", reason="tensors are what is tested")
+    logits = net(torch.from_numpy(x))
+    assert logits.dtype is torch.int32
+    np.testing.assert_array_equal(logits.numpy(), wanted)
+
+
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_a_ticket_without_scales_is_refused_with_the_remedy(backend: Any) -> None:
     with pytest.raises(SltError, match="slt-export --int8") as caught:
