@@ -24,6 +24,7 @@ from slt_infer.tools.inspect import main as inspect
 from slt_infer.tools.inspect import show as inspect_show
 from slt_infer.tools.run import main as slt_run
 
+VECTORS = Path(__file__).parents[1] / "vectors" / "version-1"
 SYNTHETIC = [
     "--synthetic",
     "conv2@0.25",
@@ -134,6 +135,26 @@ def test_inspect_prints_a_page_for_a_person(call, packed):
     assert code == 0
     for text in ("asked for 0.7", "all checksums right", "1 bit per free weight", "whole file", "SYNTHETIC"):
         assert text in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "quantisation", "line"),
+    [
+        ("modes-philox-10", None, "runs in f32; no scales for int8"),
+        ("int8-philox-10", {"type": "int8", "pow2": False, "scales": 12}, "f32 and int8 (12 scales)"),
+        (
+            "int8-pow2-threefry-20",
+            {"type": "int8", "pow2": True, "scales": 11},
+            "f32 and int8 (11 scales, powers of two: no multiplications)",
+        ),
+    ],
+)
+def test_inspect_tells_whether_a_ticket_is_quantised(call, name, quantisation, line):
+    path = VECTORS / f"{name}.slt"
+    _, out, _ = call(inspect, path, "--json")
+    assert json.loads(out)["quantisation"] == quantisation
+    _, out, _ = call(inspect, path)
+    assert line in " ".join(out.split())
 
 
 def test_numbers_are_never_cut(packed):
