@@ -100,7 +100,7 @@ def scales(network: Network, quantisation: Quantisation) -> list[float | None]:
 
 def check(network: Network, quantisation: Quantisation, coats: Sequence[int]) -> None:
     """What can be said without the affines; coats: how many each layer has. Raises TicketError."""
-    where, codes = "quantisation", quantisation.codes
+    shapes, where, codes = network.shapes(), "header, quantisation", quantisation.codes
     wanted = len(own_scale(network))
     if len(codes) != wanted:
         raise TicketError("bad-value", f"{len(codes)} scales, where {wanted} values have one", where)
@@ -110,14 +110,16 @@ def check(network: Network, quantisation: Quantisation, coats: Sequence[int]) ->
             of_step = " divisible by 16, as scales are powers of two," if quantisation.pow2 else ""
             message = f"code {code} of a scale, where they are{of_step} in [{CODES[0]}, {CODES[-1]}]"
             raise TicketError("bad-value", message, where)
-    terms = [(f"layer {la.name}", la.fan_in * n) for la, n in zip(network.layers, coats, strict=True)]
-    shapes = network.shapes()
+    for layer, number in zip(network.layers, coats, strict=True):
+        _check_sums(layer.fan_in * number, f"layer {layer.name}")
     for number, node in enumerate(network.nodes):
         if isinstance(node, GlobalAvgPool2d):
-            terms.append((_name(network, number), math.prod(shapes[node.value][1:])))
-    for which, most in terms:
-        if LARGEST * most > MAX_SUM:
-            raise TicketError("limit", f"sums of up to {most} times {LARGEST} are over 2^31 - 1", which)
+            _check_sums(math.prod(shapes[node.value][1:]), _name(network, number))
+
+
+def _check_sums(terms: int, where: str) -> None:
+    if LARGEST * terms > MAX_SUM:
+        raise TicketError("limit", f"sums of {terms} numbers up to {LARGEST} may pass 2^31", where)
 
 
 def _name(network: Network, number: int) -> str:
@@ -189,7 +191,7 @@ def _terms(ticket: Ticket) -> Iterator[_Term]:
         message = "the ticket has no scales for int8: pack it again with them, or run it in f32"
         raise SltError("not-quantised", message, "quantisation")
     if ticket.others:
-        raise TicketError("bad-value", "a ticket of several tasks is quantised", "quantisation")
+        raise TicketError("bad-value", "a ticket of several tasks is quantised", "header, quantisation")
     check(network, quantisation, [1 + len(layer.coats) for layer in ticket.layers])
     shapes, joins = network.shapes(), joined(network)
     known = scales(network, quantisation)

@@ -380,7 +380,8 @@ class Ticket:
             raise TicketError(
                 "bad-task", f"no task {index}: it holds {len(self.tasks)}, numbered from 0", "task"
             )
-        return replace(self, layers=self.tasks[index], others=())
+        quantisation = None if self.others else self.quantisation
+        return replace(self, layers=self.tasks[index], others=(), quantisation=quantisation)
 
     @property
     def distinct(self) -> tuple[Layer, ...]:
