@@ -78,6 +78,14 @@ constexpr size_t kListPadding = 64;
 // Panel rows of a whole block, two of them zeros.
 constexpr uint32_t kBlockRows = 130;
 
+// What gives one output channel's int8 value in 32 bits (int8.cpp proves it exact): with a = clamp(acc, lo, hi),
+// clamp((a * m + r * m_r + c) >> s, low, 127), products and sums modulo 2^32.
+struct RequantiseChannel {
+    int32_t lo, hi, m, m_r, c;
+    uint32_t s;
+    int32_t low;
+};
+
 struct Ops {
     const char* name;
 
@@ -146,6 +154,15 @@ struct Ops {
                         float* out);
     void (*add_floats)(const float* a, const float* b, size_t count, bool relu, float* out);
     void (*relu_floats)(const float* x, size_t count, float* out);
+
+    // ---- int8 ----
+
+    // Sums of one channel to int8; residual null: r = 0.
+    void (*requantise)(const int32_t* sums, const int8_t* residual, size_t count,
+                       const RequantiseChannel& channel, int8_t* out);
+    // clamp(rint(x / scale), -127, 127), ties to even; x not NaN.
+    void (*quantise)(const float* x, size_t count, float scale, int8_t* out);
+    void (*relu_bytes)(const int8_t* x, size_t count, int8_t* out);
 };
 
 extern const Ops scalar_ops;

@@ -66,6 +66,7 @@ inline f32v add_kept(f32v sum, f32v x, uint32_t plus, uint32_t minus) {
 #include "mask_inl.h"
 #include "conv_inl.h"
 #include "linear_inl.h"
+#include "int8_inl.h"
 
 }  // namespace
 

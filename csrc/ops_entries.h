@@ -16,3 +16,6 @@
 .scale_shift = scale_shift,
 .add_floats = add_floats,
 .relu_floats = relu_floats,
+.requantise = requantise,
+.quantise = quantise,
+.relu_bytes = relu_bytes,

@@ -84,6 +84,7 @@ inline void store_frequencies(const FrequencyTable& table, const uint32_t index[
 #include "mask_inl.h"
 #include "conv_inl.h"
 #include "linear_inl.h"
+#include "int8_inl.h"
 
 }  // namespace
 

@@ -140,6 +140,11 @@ def factors_of(ticket: Ticket, node: Node, s_in: float, s_out: float, pixels: in
 
 def run_int8(ticket: Ticket, images: np.ndarray) -> np.ndarray:
     """Logits int32 [N, classes] of preprocessed images float32 [N, C, H, W], by a quantised ticket."""
+    return values_int8(ticket, images)[-1].astype(np.int32)
+
+
+def values_int8(ticket: Ticket, images: np.ndarray) -> list[np.ndarray]:
+    """Every value, int64: int8 numbers, the sums of a joined layer, and at last the logits."""
     assert ticket.quantisation is not None
     nodes, joined, scales = ticket.network.nodes, joined_values(ticket.network), value_scales(ticket)
     with np.errstate(over="ignore"):
@@ -174,4 +179,4 @@ def run_int8(ticket: Ticket, images: np.ndarray) -> np.ndarray:
         y = rounded(acc, factors, shifts, residual, s_residual / scales[value], ticket.quantisation.pow2)
         low, high = (-(2**31), 2**31 - 1) if value == len(nodes) else (-127, 127)
         values.append(np.clip(y, low, high))
-    return values[-1].astype(np.int32)
+    return values

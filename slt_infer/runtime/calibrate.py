@@ -11,7 +11,7 @@ import numpy as np
 
 from slt_infer.errors import SltError, TicketError
 from slt_infer.quantise import LARGEST, code_of, joined, own_scale, scale_of
-from slt_infer.runtime.cpu import Layers, scale_and_shift
+from slt_infer.runtime.f32 import F32Layers, scale_and_shift
 from slt_infer.runtime.walk import values
 from slt_infer.ticket import (
     Add,
@@ -117,7 +117,7 @@ def _ranges(ticket: Ticket, images: np.ndarray) -> dict[int, Range]:
     network = ticket.network
     ranges = {value: Range() for value in own_scale(network)}
     seen_as = {_last_alone(network, value): found for value, found in ranges.items()}
-    layers = Layers(ticket, "resident", 1, "")
+    layers = F32Layers(ticket, "resident", 1, "")
 
     def affine(i: int, sums: np.ndarray) -> np.ndarray:
         scale, shift = scale_and_shift(ticket.layers[i])

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from slt_infer import _core
-from slt_infer.runtime.cpu import Layers
+from slt_infer.runtime.f32 import F32Layers
 from slt_infer.runtime.schedule import Step
 from slt_infer.ticket import Conv2d, Flatten, Linear, Ticket, inputs_of
 
 Affine = Callable[[int, np.ndarray], np.ndarray]
 
 
-def values(layers: Layers, images: np.ndarray, affine: Affine) -> Iterator[np.ndarray]:
+def values(layers: F32Layers, images: np.ndarray, affine: Affine) -> Iterator[np.ndarray]:
     """Every value of the graph in order, float32 [N, ...]: the images first, the logits last. One is kept
     until its last reader has run.
 
@@ -49,4 +49,4 @@ def accumulations(ticket: Ticket, images: np.ndarray, on_layer: Affine, threads:
 
     The ticket's own affines are not read.
     """
-    return deque(values(Layers(ticket, "stream", threads, ""), images, on_layer), maxlen=1).pop()
+    return deque(values(F32Layers(ticket, "stream", threads, ""), images, on_layer), maxlen=1).pop()
