@@ -15,10 +15,10 @@ namespace slt {
 // to int32 for logits; one m and b per output channel, or one for all.
 class Requantiser {
   public:
-    // |m|, |m_r| <= 32767, |b| <= 2^46, s <= 22, -127 <= low <= 127; m and b of one length, not
+    // |m|, |m_r| <= 32767, |b| <= 2^46, s <= 22, -127 <= low <= 0; m and b of one length, not
     // empty. Throws std::invalid_argument.
-    Requantiser(std::vector<int32_t> m, std::vector<int64_t> b, uint32_t s, int32_t m_r,
-                int32_t low);
+    Requantiser(std::vector<int64_t> m, std::vector<int64_t> b, int64_t s, int64_t m_r,
+                int64_t low);
 
     size_t channels() const { return channels_.size(); }  // 1: the same for every channel
     // `count` sums of one channel; residual may be null, and is read only where m_r is not 0.
@@ -29,10 +29,8 @@ class Requantiser {
 
   private:
     std::vector<RequantiseChannel> channels_;
-    std::vector<int32_t> m_;
-    std::vector<int64_t> b_;
-    uint32_t s_;
-    int32_t m_r_, low_;
+    std::vector<int64_t> m_, b_;
+    int64_t s_, m_r_;
 };
 
 // Where the sums of a layer go: requantised, with a residual or without, into [n][rows][pixels] of
@@ -93,8 +91,6 @@ class Int8Layer {
     std::unique_ptr<ResidentLists> lists_;
 };
 
-// clamp(rint(x / scale), -127, 127), ties to even; x not NaN.
-void quantise(const float* x, size_t count, float scale, int8_t* out, const Ops& ops);
 // planes = images * channels; padding is never the largest.
 void max_pool2d_int8(const int8_t* x, size_t planes, const PoolShape& shape, int8_t* out,
                      Threads& threads);
@@ -103,8 +99,10 @@ void sum_pool2d_int8(const int8_t* x, size_t planes, const PoolShape& shape, con
                      Threads& threads);
 // Sums of whole planes, requantised; sink of one pixel.
 void global_sum_int8(const int8_t* x, size_t planes, size_t pixels, const Sink& sink);
-// a as acc, b as r.
-void add_int8(const int8_t* a, const int8_t* b, size_t count, const Sink& sink);
-void relu_int8(const int8_t* x, size_t count, int8_t* out, const Ops& ops);
+// out = the requantiser's y of one channel with a as acc and b as r.
+void add_int8(const int8_t* a, const int8_t* b, size_t count, const Requantiser& requantiser,
+              int8_t* out, const Ops& ops);
+void add_int8(const int8_t* a, const int8_t* b, size_t count, const Requantiser& requantiser,
+              int32_t* logits, const Ops& ops);
 
 }  // namespace slt

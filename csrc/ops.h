@@ -162,6 +162,9 @@ struct Ops {
     // Sums of one channel to int8; residual null: r = 0.
     void (*requantise)(const int32_t* sums, const int8_t* residual, size_t count,
                        const RequantiseChannel& channel, int8_t* out);
+    // clamp(rint(x / scale), -127, 127), ties to even; x not NaN.
+    void (*quantise)(const float* x, size_t count, float scale, int8_t* out);
+    void (*relu_bytes)(const int8_t* x, size_t count, int8_t* out);
 
     // ---- dot kernels (dot.cpp); dot_inl.h says what quads and tiles are ----
 

@@ -111,6 +111,7 @@ inline Bytes dot_signs(uint64_t kept, uint64_t sign) {
 #include "linear_inl.h"
 #include "dot_inl.h"
 #include "pack_inl.h"
+#include "int8_inl.h"
 
 }  // namespace
 
