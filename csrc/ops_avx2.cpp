@@ -86,7 +86,13 @@ inline Bytes dot_weights(const int8_t* w) {
     return _mm256_set1_epi32(four);
 }
 inline Sums dot_step(Sums sums, Bytes x, Bytes w) {
-    return _mm256_add_epi16(sums, _mm256_maddubs_epi16(x, w));
+    // As assembly, because a compiler that sees through it makes all products first, and then has
+    // not the registers for the sums.
+    __m256i products;
+    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+            : "+x"(sums), "=&x"(products)
+            : "x"(x), "x"(w));
+    return sums;
 }
 inline u32v dot_total(Sums sums) {
     return u32v(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
