@@ -33,10 +33,7 @@ def quantised_risks() -> list[Risk]:
         *(put(f"codes-{name}", "bad-header", CODES, v) for name, v in (("nil", None), ("number", 12))),
         *(put(f"pow2-{value}", "bad-header", POW2, value) for value in (0, 1, "true", None, [], 1.0)),
         put("pow2-of-other-scales", "bad-value", POW2, True),
-        *(
-            put(f"slot-of-{kind}", "unsupported", TYPE, kind)
-            for kind in ("int4", "INT8", "", "int8 ", 8, [])
-        ),
+        *(put(f"slot-of-{kind}", "unsupported", TYPE, kind) for kind in ("int4", "INT8", "", "int8 ", 8, [])),
         ("slot-short", "unsupported", lambda s: s.header[p.QUANTISATION].pop()),
         ("slot-long", "unsupported", lambda s: s.header[p.QUANTISATION].append(0)),
         ("slot-not-an-array", "bad-header", lambda s: p.place(s.header, SLOT, "int8")),
