@@ -116,9 +116,9 @@ def main(
     """Measures one part, next to what else does it: medians of repeats in turn.
 
     networks (--net): one image through the network of a synthetic ticket, in f32, in
-    int8 and in int8 by additions and shifts alone, and through the same network,
-    dense, in torch, ONNX Runtime and OpenVINO, f32 and int8. Needs slt-infer[peers].
-    Outputs are compared before anything is timed.
+    int8 and in int8 by additions alone (adds), where multipliers are powers of two,
+    and through the same network, dense, in torch, ONNX Runtime and OpenVINO, f32 and
+    int8. Needs slt-infer[peers]. Outputs are compared before anything is timed.
 
     codec (--mask, --isa): decode: free weights per second, score planes made anew
     where a mask needs them. encode: with densities or intervals known. rows:

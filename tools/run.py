@@ -115,7 +115,7 @@ def main(
         bool,
         typer.Option(
             "--multiplierless",
-            help="Layers by additions alone in int8 too, where dense ones may else be dot products.",
+            help="In int8 run every layer by additions, as in f32.",
         ),
     ] = False,
     threads: cli.Threads = 1,
@@ -137,8 +137,9 @@ def main(
 ) -> cli.Answer:
     """Runs a packed ticket: accuracy on a labelled data set, or the likeliest classes of other images.
 
-    Weights come from the seed in the file, every product is an addition (of int8 by default: unless
-    a dot product is faster). Times are of the network alone, without reading and preprocessing.
+    Weights come from the seed in the file, every product is an addition; in int8 dense layers are
+    dot products, but with --multiplierless. Times are of the network alone, without reading and
+    preprocessing.
     """
     if images and data is not None:
         cli.usage("give image files or --data, not both")

@@ -138,7 +138,7 @@ def decode(data: bytes) -> File:
             by_id[layer["id"]] = _layers(source, layer, rest)
         weights = zip(by_id[layer["id"]], of_tasks, strict=True)
         by_layer.append([replace(one, fields=layer, affine=affine) for one, affine in weights])
-    int8.check(header, [of_task[0] for of_task in by_layer])
+    int8.check_multipliers(header, [of_task[0] for of_task in by_layer])
     return File(header, [list(of_task) for of_task in zip(*by_layer, strict=True)])
 
 
@@ -172,6 +172,7 @@ def _header(parts: _Parts) -> dict[str, Any]:
     # code points order as their UTF-8 does
     need(all(a[0] < b[0] for a, b in itertools.pairwise(provenance)), "order of provenance")
     check_graph(header)
+    int8.check_header(header)
     return header
 
 

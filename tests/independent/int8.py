@@ -55,8 +55,8 @@ def scales(header: dict[str, Any]) -> dict[int, Fraction]:
     return found
 
 
-def check(header: dict[str, Any], layers: list[Any]) -> None:
-    """layers: those of the one task, as the decoder gives them."""
+def check_header(header: dict[str, Any]) -> None:
+    """All that does not need the affines."""
     slot = header["quantisation"]
     need(isinstance(slot, list), "quantisation")
     if not slot:
@@ -68,11 +68,15 @@ def check(header: dict[str, Any], layers: list[Any]) -> None:
     for node in header["nodes"]:
         if node[0] == "global_avg_pool2d":
             need(127 * math.prod(shapes[node[1]][1:]) < 2**31, "a pool's sum")
-    for layer in layers:
-        fields = layer.fields
-        columns = fields["rows"] * fields["columns"] * fields["inputs"]
-        need(127 * columns * len(layer.coats) < 2**31, "a layer's sum")
-    for value in formulas(header):
+    coats = {layer["id"]: len(task["coats"]) for layer in header["layers"] for task in layer["tasks"]}
+    for layer in header["layers"]:
+        columns = layer["rows"] * layer["columns"] * layer["inputs"]
+        need(127 * columns * coats[layer["id"]] < 2**31, "a layer's sum")
+
+
+def check_multipliers(header: dict[str, Any], layers: list[Any]) -> None:
+    """layers: those of the one task, as the decoder gives them."""
+    for value in formulas(header) if header["quantisation"] else []:
         integers(header, layers, value)
 
 
