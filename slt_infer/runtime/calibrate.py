@@ -76,8 +76,8 @@ def calibrated(
     value has in f32 on these images (`max`), or one that `percentile` per cent of its numbers are within.
 
     images: float32 [N, C, H, W], preprocessed; they run through in passes, so memory does not grow with N.
-    pow2: every scale is a power of two. The logits' scale follows from the others: so fine that rounding
-    them changes no order, and so that none leaves int32.
+    pow2: every scale is a power of two. The logits' scale follows from the others: a unit of the last sums
+    is worth up to FINEST units of the logits, as far as none can leave int32.
 
     Raises SltError: `bad-input` for images of another shape or none, `bad-method`, `bad-calibration` where a
     value is not finite; `unsupported` for coats and flips; TicketError for a ticket of several tasks.

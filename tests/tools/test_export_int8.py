@@ -150,7 +150,7 @@ def test_a_synthetic_ticket_is_calibrated_on_noise(call, tmp_path, pow2):
     assert ticket.quantisation.pow2 == pow2
     logits = run_int8(ticket, images)
     assert (logits.std(axis=0) > 0).all()
-    assert np.array_equal(logits, Plan(ticket, dtype="int8", multiplierless=True)(images))
+    assert np.array_equal(logits, Plan(ticket, dtype="int8")(images))
     assert "calibrated on 16 images of noise" in call(export, *SYNTHETIC, *flags, "-o", path)[1]
 
 
