@@ -38,9 +38,7 @@ struct Quads {
     size_t rows, columns;  // of a padded image
 
     size_t group_bytes() const { return 4 * channel_quads * rows * columns; }
-    size_t tile_bytes(const Ops& ops) const {
-        return size_t{count} * kTileVectors * ops.dot_pixels * 4 + kTilePadding;
-    }
+    size_t row_bytes() const { return (4 * size_t{count} + 63) / 64 * 64; }
     // Where quads lie, in pixels of four bytes, relative to the first pixel of a window.
     std::vector<uint32_t> offsets(const ConvShape& s) const {
         std::vector<uint32_t> all;
@@ -63,6 +61,11 @@ const uint8_t* pack_images(const int8_t* x, size_t n, const ConvShape& s, const 
     const size_t pixels = size_t{s.height} * s.width, packed = n * s.groups * quads.channel_quads;
     const size_t plane = 4 * quads.rows * quads.columns, border = 4 * size_t{s.padding};
     uint8_t* all = room(work.padded, packed * plane + kTilePadding);
+    if (pixels == 1 && border == 0 && s.inputs() % 4 == 0) {  // packed but for the offset
+        for (size_t i = 0; i < packed * plane; ++i)
+            all[i] = static_cast<uint8_t>(x[i] + work.ops.dot_offset);
+        return all;
+    }
     work.threads.run([&](uint32_t part) {
         const auto [begin, end] =
             share(static_cast<uint32_t>(packed), 1, part, work.threads.count());
@@ -106,127 +109,166 @@ void find_runs(const ConvShape& s, const Quads& quads, size_t begin, size_t end,
     }
 }
 
-// Images as tiles (dot_inl.h); those of a convolution group follow each other.
-struct Panels {
-    uint32_t quads, width;           // width: pixels of a tile
-    size_t pixels, tiles, tile_bytes;  // of all images; of a group
-    const uint8_t* data;
+// How the output pixels of some images are divided: tiles from the first pixel on and, where few of
+// the last vector's pixels exist, columns for those (dot_inl.h).
+struct Layout {
+    Layout(const ConvShape& s, size_t n, const Ops& ops)
+        : quads(s),
+          pixels(n * s.out_pixels()),
+          lanes(ops.dot_pixels),
+          columns(pixels % lanes <= lanes / 2 ? pixels % lanes : 0),
+          tiled(pixels - columns),
+          width(kTileVectors * lanes),
+          tiles((tiled + width - 1) / width),
+          tile_bytes(size_t{quads.count} * width * 4 + kTilePadding),
+          column_bytes(quads.row_bytes() + kTilePadding) {}
 
-    const uint8_t* tile(size_t group, size_t index) const {
-        return data + (group * tiles + index) * tile_bytes;
-    }
-    size_t end(size_t index) const { return std::min(pixels, (index + 1) * width); }
-    uint32_t vectors(size_t index, const Ops& ops) const {
-        return static_cast<uint32_t>((end(index) - index * width + ops.dot_pixels - 1) /
-                                     ops.dot_pixels);
+    Quads quads;
+    size_t pixels;
+    uint32_t lanes, columns;
+    size_t tiled;  // pixels in tiles
+    uint32_t width;  // pixels of a tile
+    size_t tiles, tile_bytes, column_bytes;  // of one group
+
+    size_t group_bytes() const { return tiles * tile_bytes + columns * column_bytes; }
+    size_t end(size_t tile) const { return std::min(tiled, (tile + 1) * width); }
+    uint32_t vectors(size_t tile) const {
+        return static_cast<uint32_t>((end(tile) - tile * width + lanes - 1) / lanes);
     }
 };
 
+// What the pixels read: group after group, tiles and then columns.
+struct Panels {
+    Layout layout;
+    const uint8_t* data;
+
+    const uint8_t* tile(size_t group, size_t index) const {
+        return data + group * layout.group_bytes() + index * layout.tile_bytes;
+    }
+    const uint8_t* columns(size_t group) const { return tile(group, layout.tiles); }
+};
+
 Panels make_panels(const int8_t* x, size_t n, const ConvShape& s, Workspace& work) {
-    const Quads quads(s);
-    const Ops& ops = work.ops;
-    Panels panels{quads.count,           kTileVectors * ops.dot_pixels, n * s.out_pixels(), 0,
-                  quads.tile_bytes(ops), nullptr};
-    panels.tiles = (panels.pixels + panels.width - 1) / panels.width;
+    const Layout layout(s, n, work.ops);
+    const Quads& quads = layout.quads;
     if (static_cast<double>(n) * s.groups * static_cast<double>(quads.group_bytes()) >= 0x1p34)
         throw std::length_error("images of 2^34 bytes, padding included");
     const uint8_t* images = pack_images(x, n, s, quads, work);
-    uint8_t* data = room(work.panels, s.groups * panels.tiles * panels.tile_bytes);
-    panels.data = data;
+    uint8_t* data = room(work.panels, s.groups * layout.group_bytes());
     const std::vector<uint32_t> offsets = quads.offsets(s);
     work.threads.run([&](uint32_t part) {
         std::vector<Run> runs;
-        const auto [begin, end] =
-            share(static_cast<uint32_t>(panels.tiles), 1, part, work.threads.count());
-        for (size_t index = begin; index < end; ++index) {
-            find_runs(s, quads, index * panels.width, panels.end(index), runs);
-            for (size_t group = 0; group < s.groups; ++group) {
-                ops.gather_quads(images + group * quads.group_bytes(), offsets.data(), quads.count,
-                                 runs.data(), static_cast<uint32_t>(runs.size()), s.stride,
-                                 panels.vectors(index, ops),
-                                 data + (group * panels.tiles + index) * panels.tile_bytes);
+        const auto gather = [&](size_t group, size_t begin, size_t end, size_t quad_bytes, uint8_t* to) {
+            find_runs(s, quads, begin, end, runs);
+            work.ops.gather_quads(images + group * quads.group_bytes(), offsets.data(),
+                                  quads.count, runs.data(), static_cast<uint32_t>(runs.size()),
+                                  s.stride, quad_bytes, to);
+        };
+        const auto [first, last] = share(static_cast<uint32_t>(layout.tiles + layout.columns), 1,
+                                         part, work.threads.count());
+        for (size_t group = 0; group < s.groups; ++group) {
+            uint8_t* tiles = data + group * layout.group_bytes();
+            uint8_t* columns = tiles + layout.tiles * layout.tile_bytes;
+            for (size_t i = first; i < last; ++i) {
+                if (i < layout.tiles) {
+                    gather(group, i * layout.width, layout.end(i),
+                           size_t{layout.vectors(i)} * layout.lanes * 4,
+                           tiles + i * layout.tile_bytes);
+                } else {
+                    const size_t column = i - layout.tiles, pixel = layout.tiled + column;
+                    gather(group, pixel, pixel + 1, 4, columns + column * layout.column_bytes);
+                }
             }
         }
     });
-    return panels;
+    return {layout, data};
 }
 
-// Rows of weights as bytes, quad after quad, and their start values.
-class ByteRows {
+// Products of some rows at a time with panels, to the sink; one for each thread.
+class Multiplier {
   public:
-    ByteRows(const ConvShape& s, size_t row_words, const Ops& ops)
-        : inputs_(s.inputs()), quads_(s), row_words_(row_words), ops_(ops) {
+    Multiplier(const ConvShape& s, const Panels& panels, size_t first_pixel, const Sink& sink,
+               WeightVector<uint8_t>& weights, const Ops& ops)
+        : inputs_(s.inputs()),
+          panels_(panels),
+          first_pixel_(first_pixel),
+          sink_(sink),
+          weights_(weights),
+          ops_(ops) {}
+
+    // Rows of one convolution group, from `row` on, and not `end` or what follows; gives where it
+    // stopped.
+    uint32_t multiply(const PlaneRows& all, uint32_t row, uint32_t end, uint32_t group) {
+        const Layout& l = panels_.layout;
         // Where taps are whole quads, rows are bytes as they are unpacked.
-        row_bytes_ = inputs_ % 4 == 0 ? 64 * row_words : 4 * size_t{quads_.count};
-        if (inputs_ % 4 != 0) one_.resize(64 * row_words);
-    }
-    size_t row_bytes() const { return row_bytes_; }
-    uint32_t limit() const {
-        return static_cast<uint32_t>(std::clamp<size_t>(kByteBytes / row_bytes_, 8, kByteRows));
-    }
-    const int8_t* make(const PlaneRows& rows, WeightVector<uint8_t>& buffer,
-                       std::vector<int32_t>& start) {
-        int8_t* all =
-            reinterpret_cast<int8_t*>(WeightScratch::room(buffer, rows.count * row_bytes_));
-        start.clear();
-        for (uint32_t row = 0; row < rows.count; ++row) {
-            const uint64_t *kept = rows.kept + row * row_words_,
-                           *sign = rows.sign + row * row_words_;
-            const int64_t sum = static_cast<int64_t>(ops_.count_bits(kept, row_words_)) -
-                                2 * static_cast<int64_t>(ops_.count_bits(sign, row_words_));
-            start.push_back(static_cast<int32_t>(-sum * ops_.dot_offset));
-            int8_t* to = all + row * row_bytes_;
-            if (one_.empty()) {
-                ops_.unpack_signs(kept, sign, row_words_, to);
-            } else {
-                ops_.unpack_signs(kept, sign, row_words_, one_.data());
-                for (uint32_t tap = 0; tap < quads_.taps; ++tap, to += 4 * quads_.channel_quads) {
-                    std::memset(to + 4 * quads_.channel_quads - 4, 0, 4);
-                    std::memcpy(to, one_.data() + size_t{tap} * inputs_, inputs_);
-                }
+        row_bytes_ = inputs_ % 4 == 0 ? 64 * all.row_words : l.quads.row_bytes();
+        const auto limit =
+            static_cast<uint32_t>(std::clamp<size_t>(kByteBytes / row_bytes_, 8, kByteRows));
+        const PlaneRows rows = all.part(row, std::min(end, row + limit));
+        const int8_t* weights = unpack(rows);
+        const size_t stride = size_t{kRunTiles} * l.width;
+        sums_.resize(rows.count * stride);
+        const auto store = [&](size_t begin, size_t count) {
+            for (uint32_t i = 0; i < rows.count; ++i)
+                sink_.store(rows.first + i, first_pixel_ + begin, count, sums_.data() + i * stride);
+        };
+        for (size_t first = 0; first < l.tiles; first += kRunTiles) {
+            const size_t last = std::min(l.tiles, first + kRunTiles);
+            for (size_t tile = first; tile < last; ++tile) {
+                ops_.dot_tile(weights, row_bytes_, rows.count, panels_.tile(group, tile),
+                              l.quads.count, l.vectors(tile), start_.data(),
+                              sums_.data() + (tile - first) * l.width, stride);
             }
+            store(first * l.width, l.end(last - 1) - first * l.width);
+        }
+        if (l.columns) {
+            ops_.dot_columns(weights, row_bytes_, rows.count, panels_.columns(group),
+                             l.column_bytes, l.columns, 4 * size_t{l.quads.count}, start_.data(),
+                             sums_.data(), stride);
+            store(l.tiled, l.columns);
+        }
+        return row + rows.count;
+    }
+
+  private:
+    // Bytes of the rows, quad after quad, and their start values.
+    const int8_t* unpack(const PlaneRows& rows) {
+        const Quads& quads = panels_.layout.quads;
+        const size_t tap_bytes = 4 * size_t{quads.channel_quads};
+        int8_t* all = reinterpret_cast<int8_t*>(
+            WeightScratch::room(weights_, rows.count * row_bytes_ + 64 * rows.row_words));
+        int8_t* whole = all + rows.count * row_bytes_;  // a row without gaps between its taps
+        start_.clear();
+        for (uint32_t row = 0; row < rows.count; ++row) {
+            int8_t* to = all + row * row_bytes_;
+            const int64_t sum = ops_.unpack_signs(rows.kept + row * rows.row_words,
+                                                  rows.sign + row * rows.row_words, rows.row_words,
+                                                  inputs_ % 4 == 0 ? to : whole);
+            start_.push_back(static_cast<int32_t>(-sum * ops_.dot_offset));
+            if (inputs_ % 4 == 0) continue;
+            std::memset(to, 0, row_bytes_);
+            for (uint32_t tap = 0; tap < quads.taps; ++tap)
+                std::memcpy(to + tap * tap_bytes, whole + size_t{tap} * inputs_, inputs_);
         }
         return all;
     }
 
-  private:
     uint32_t inputs_;
-    Quads quads_;
-    size_t row_words_, row_bytes_;
+    const Panels& panels_;
+    size_t first_pixel_;
+    const Sink& sink_;
+    WeightVector<uint8_t>& weights_;
     const Ops& ops_;
-    std::vector<int8_t> one_;
+    size_t row_bytes_ = 0;
+    std::vector<int32_t> start_, sums_;
 };
-
-// Sums of rows of one convolution group over all pixels, to the sink.
-void multiply(const PlaneRows& rows, uint32_t group, const Panels& panels, size_t first_pixel,
-              ByteRows& bytes, const Sink& sink, Workspace& work, uint32_t part) {
-    std::vector<int32_t> start;
-    const int8_t* weights = bytes.make(rows, work.weights.lists[part], start);
-    const size_t stride = size_t{kRunTiles} * panels.width;
-    std::vector<int32_t> sums(rows.count * stride);
-    for (size_t tile = 0; tile < panels.tiles; tile += kRunTiles) {
-        const size_t end = std::min(panels.tiles, tile + kRunTiles);
-        for (size_t index = tile; index < end; ++index) {
-            work.ops.dot_tile(weights, bytes.row_bytes(), rows.count, panels.tile(group, index),
-                              panels.quads, panels.vectors(index, work.ops), start.data(),
-                              sums.data() + (index - tile) * panels.width, stride);
-        }
-        const size_t from = tile * panels.width;
-        for (uint32_t row = 0; row < rows.count; ++row) {
-            sink.store(rows.first + row, first_pixel + from, panels.end(end - 1) - from,
-                       sums.data() + row * stride);
-        }
-    }
-}
 
 }  // namespace
 
 double dot_scratch_bytes(const ConvShape& s, const Ops& ops) {
-    const Quads quads(s);
-    const size_t width = size_t{kTileVectors} * ops.dot_pixels;
-    const double tiles = static_cast<double>((s.out_pixels() + width - 1) / width);
-    return s.groups * (tiles * static_cast<double>(quads.tile_bytes(ops)) +
-                       static_cast<double>(quads.group_bytes()));
+    const Layout layout(s, 1, ops);
+    return s.groups * (static_cast<double>(layout.group_bytes()) +
+                       static_cast<double>(layout.quads.group_bytes()));
 }
 
 void dot_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& s,
@@ -236,19 +278,16 @@ void dot_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& 
     const size_t chunk = std::max<size_t>(
         1, static_cast<size_t>(kPanelBytes / dot_scratch_bytes(s, work.ops)));
     for (size_t first = 0; first < n; first += chunk) {
-        const Panels panels =
-            make_panels(x + first * image, std::min(chunk, n - first), s, work);
+        const Panels panels = make_panels(x + first * image, std::min(chunk, n - first), s, work);
         visit([&](const PlaneRows& rows) {
             work.threads.run([&](uint32_t part) {
-                ByteRows bytes(s, rows.row_words, work.ops);
+                Multiplier multiplier(s, panels, first * s.out_pixels(), sink,
+                                      work.weights.lists[part], work.ops);
                 const auto [begin, end] = share(rows.count, 2, part, work.threads.count());
                 for (uint32_t row = begin; row < end;) {
                     const uint32_t group = (rows.first + row) / group_rows;
-                    const uint32_t stop = std::min(
-                        {end, (group + 1) * group_rows - rows.first, row + bytes.limit()});
-                    multiply(rows.part(row, stop), group, panels, first * s.out_pixels(), bytes,
-                             sink, work, part);
-                    row = stop;
+                    const uint32_t group_end = (group + 1) * group_rows - rows.first;
+                    row = multiplier.multiply(rows, row, std::min(end, group_end), group);
                 }
             });
         });
