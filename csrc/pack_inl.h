@@ -1,5 +1,5 @@
 // What dot_inl.h reads, from bit planes and images. Included after it and after this primitive:
-//   Bytes dot_signs(uint64_t kept, uint64_t sign)   bytes +1, -1 and 0 of the first kBytes bits
+//   Bytes dot_signs(const uint8_t* kept, const uint8_t* sign)   bytes +1, -1 and 0 of kBytes bits
 
 inline void store_bytes(void* p, Bytes v) { __builtin_memcpy(p, &v, sizeof v); }
 
@@ -7,8 +7,10 @@ inline void store_bytes(void* p, Bytes v) { __builtin_memcpy(p, &v, sizeof v); }
 int64_t unpack_signs(const uint64_t* kept, const uint64_t* sign, size_t words, int8_t* out) {
     int64_t sum = 0;
     for (size_t word = 0; word < words; ++word) {
-        for (uint32_t bit = 0; bit < 64; bit += kBytes, out += kBytes)
-            store_bytes(out, dot_signs(kept[word] >> bit, sign[word] >> bit));
+        const uint8_t* k = reinterpret_cast<const uint8_t*>(kept + word);
+        const uint8_t* s = reinterpret_cast<const uint8_t*>(sign + word);
+        for (uint32_t byte = 0; byte < 8; byte += kBytes / 8, out += kBytes)
+            store_bytes(out, dot_signs(k + byte, s + byte));
         sum += __builtin_popcountll(kept[word]) - 2 * __builtin_popcountll(sign[word]);
     }
     return sum;
