@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 
 namespace slt {
@@ -137,9 +138,44 @@ struct Layout {
     }
 };
 
-// What the pixels read: group after group, tiles and then columns.
+// What the pixels read, tile by tile and column by column.
+class Source {
+  public:
+    Source(const int8_t* x, size_t n, const ConvShape& s, Workspace& work)
+        : layout(s, n, work.ops), shape_(s), ops_(work.ops), offsets_(layout.quads.offsets(s)) {
+        const double bytes = static_cast<double>(layout.quads.group_bytes());
+        if (static_cast<double>(n) * s.groups * bytes >= 0x1p34)
+            throw std::length_error("images of 2^34 bytes, padding included");
+        images_ = pack_images(x, n, s, layout.quads, work);
+    }
+    const Layout layout;
+
+    void tile(size_t group, size_t index, std::vector<Run>& runs, uint8_t* to) const {
+        gather(group, index * layout.width, layout.end(index),
+               size_t{layout.vectors(index)} * layout.lanes * 4, runs, to);
+    }
+    void column(size_t group, size_t index, std::vector<Run>& runs, uint8_t* to) const {
+        gather(group, layout.tiled + index, layout.tiled + index + 1, 4, runs, to);
+    }
+
+  private:
+    void gather(size_t group, size_t begin, size_t end, size_t quad_bytes, std::vector<Run>& runs,
+                uint8_t* to) const {
+        find_runs(shape_, layout.quads, begin, end, runs);
+        ops_.gather_quads(images_ + group * layout.quads.group_bytes(), offsets_.data(),
+                          layout.quads.count, runs.data(), static_cast<uint32_t>(runs.size()),
+                          shape_.stride, quad_bytes, to);
+    }
+
+    const ConvShape& shape_;
+    const Ops& ops_;
+    std::vector<uint32_t> offsets_;
+    const uint8_t* images_;
+};
+
+// All of it, group after group, tiles and then columns.
 struct Panels {
-    Layout layout;
+    const Layout& layout;
     const uint8_t* data;
 
     const uint8_t* tile(size_t group, size_t index) const {
@@ -148,146 +184,176 @@ struct Panels {
     const uint8_t* columns(size_t group) const { return tile(group, layout.tiles); }
 };
 
-Panels make_panels(const int8_t* x, size_t n, const ConvShape& s, Workspace& work) {
-    const Layout layout(s, n, work.ops);
-    const Quads& quads = layout.quads;
-    if (static_cast<double>(n) * s.groups * static_cast<double>(quads.group_bytes()) >= 0x1p34)
-        throw std::length_error("images of 2^34 bytes, padding included");
-    const uint8_t* images = pack_images(x, n, s, quads, work);
-    uint8_t* data = room(work.panels, s.groups * layout.group_bytes());
-    const std::vector<uint32_t> offsets = quads.offsets(s);
+Panels make_panels(const Source& source, uint32_t groups, Workspace& work) {
+    const Layout& l = source.layout;
+    uint8_t* data = room(work.panels, groups * l.group_bytes());
     work.threads.run([&](uint32_t part) {
         std::vector<Run> runs;
-        const auto gather = [&](size_t group, size_t begin, size_t end, size_t quad_bytes, uint8_t* to) {
-            find_runs(s, quads, begin, end, runs);
-            work.ops.gather_quads(images + group * quads.group_bytes(), offsets.data(),
-                                  quads.count, runs.data(), static_cast<uint32_t>(runs.size()),
-                                  s.stride, quad_bytes, to);
-        };
-        const auto [first, last] = share(static_cast<uint32_t>(layout.tiles + layout.columns), 1,
-                                         part, work.threads.count());
-        for (size_t group = 0; group < s.groups; ++group) {
-            uint8_t* tiles = data + group * layout.group_bytes();
-            uint8_t* columns = tiles + layout.tiles * layout.tile_bytes;
-            for (size_t i = first; i < last; ++i) {
-                if (i < layout.tiles) {
-                    gather(group, i * layout.width, layout.end(i),
-                           size_t{layout.vectors(i)} * layout.lanes * 4,
-                           tiles + i * layout.tile_bytes);
-                } else {
-                    const size_t column = i - layout.tiles, pixel = layout.tiled + column;
-                    gather(group, pixel, pixel + 1, 4, columns + column * layout.column_bytes);
-                }
+        const auto [first, last] =
+            share(static_cast<uint32_t>(l.tiles + l.columns), 1, part, work.threads.count());
+        for (size_t group = 0; group < groups; ++group) {
+            uint8_t* tiles = data + group * l.group_bytes();
+            uint8_t* columns = tiles + l.tiles * l.tile_bytes;
+            for (size_t i = first; i < std::min<size_t>(last, l.tiles); ++i)
+                source.tile(group, i, runs, tiles + i * l.tile_bytes);
+            for (size_t i = std::max<size_t>(first, l.tiles); i < last; ++i) {
+                const size_t column = i - l.tiles;
+                source.column(group, column, runs, columns + column * l.column_bytes);
             }
         }
     });
-    return {layout, data};
+    return {l, data};
 }
 
-// Products of some rows at a time with panels, to the sink; one for each thread.
+// Products of some rows at a time with the pixels, to the sink; one for each thread.
 class Multiplier {
   public:
-    Multiplier(const ConvShape& s, const Panels& panels, size_t first_pixel, const Sink& sink,
-               WeightVector<uint8_t>& weights, const Ops& ops)
+    Multiplier(const ConvShape& s, const Source& source, size_t first_pixel, size_t row_words,
+               const Sink& sink, WeightVector<uint8_t>& weights, const Ops& ops)
         : inputs_(s.inputs()),
-          panels_(panels),
+          source_(source),
+          l_(source.layout),
           first_pixel_(first_pixel),
+          row_bytes_(byte_row(s, row_words)),
           sink_(sink),
           weights_(weights),
           ops_(ops) {}
 
-    // Rows of one convolution group, from `row` on, and not `end` or what follows; gives where it
-    // stopped.
-    uint32_t multiply(const PlaneRows& all, uint32_t row, uint32_t end, uint32_t group) {
-        const Layout& l = panels_.layout;
-        // Where taps are whole quads, rows are bytes as they are unpacked.
-        row_bytes_ = inputs_ % 4 == 0 ? 64 * all.row_words : l.quads.row_bytes();
-        const auto limit =
-            static_cast<uint32_t>(std::clamp<size_t>(kByteBytes / row_bytes_, 8, kByteRows));
-        const PlaneRows rows = all.part(row, std::min(end, row + limit));
-        const int8_t* weights = unpack(rows);
-        const size_t stride = size_t{kRunTiles} * l.width;
-        sums_.resize(rows.count * stride);
-        const auto store = [&](size_t begin, size_t count) {
-            for (uint32_t i = 0; i < rows.count; ++i)
-                sink_.store(rows.first + i, first_pixel_ + begin, count, sums_.data() + i * stride);
-        };
-        for (size_t first = 0; first < l.tiles; first += kRunTiles) {
-            const size_t last = std::min(l.tiles, first + kRunTiles);
+    // Bytes of a row: where taps are whole quads, as many as are unpacked.
+    static size_t byte_row(const ConvShape& s, size_t row_words) {
+        return s.inputs() % 4 == 0 ? 64 * row_words : Quads(s).row_bytes();
+    }
+    // Rows that are bytes at the same time.
+    static uint32_t limit(const ConvShape& s, size_t row_words) {
+        return static_cast<uint32_t>(
+            std::clamp<size_t>(kByteBytes / byte_row(s, row_words), 8, kByteRows));
+    }
+
+    // All pixels of panels, times rows of the group, limit(...) at most.
+    void multiply(const PlaneRows& rows, uint32_t group, const Panels& panels) {
+        unpack(rows);
+        for (size_t first = 0; first < l_.tiles; first += kRunTiles) {
+            const size_t last = std::min(l_.tiles, first + kRunTiles);
+            for (size_t tile = first; tile < last; ++tile)
+                add_tile(tile, tile - first, panels.tile(group, tile));
+            store(first * l_.width, l_.end(last - 1));
+        }
+        if (l_.columns) add_columns(panels.columns(group));
+    }
+
+    // Share `part` of the pixels, copied tile by tile, times all rows of a layer of one group.
+    void multiply(const PlaneRows& rows, uint32_t part, uint32_t parts) {
+        unpack(rows);
+        std::vector<Run> runs;
+        std::vector<uint8_t> buffer(std::max(l_.tile_bytes, l_.columns * l_.column_bytes) + 64);
+        uint8_t* copy = buffer.data() + (64 - reinterpret_cast<uintptr_t>(buffer.data()) % 64) % 64;
+        const auto [begin, end] =
+            share(static_cast<uint32_t>(l_.tiles), kRunTiles, part, parts);
+        for (size_t first = begin; first < end; first += kRunTiles) {
+            const size_t last = std::min<size_t>(end, first + kRunTiles);
             for (size_t tile = first; tile < last; ++tile) {
-                ops_.dot_tile(weights, row_bytes_, rows.count, panels_.tile(group, tile),
-                              l.quads.count, l.vectors(tile), start_.data(),
-                              sums_.data() + (tile - first) * l.width, stride);
+                source_.tile(0, tile, runs, copy);
+                add_tile(tile, tile - first, copy);
             }
-            store(first * l.width, l.end(last - 1) - first * l.width);
+            store(first * l_.width, l_.end(last - 1));
         }
-        if (l.columns) {
-            ops_.dot_columns(weights, row_bytes_, rows.count, panels_.columns(group),
-                             l.column_bytes, l.columns, 4 * size_t{l.quads.count}, start_.data(),
-                             sums_.data(), stride);
-            store(l.tiled, l.columns);
-        }
-        return row + rows.count;
+        if (l_.columns == 0 || part + 1 < parts) return;
+        for (uint32_t column = 0; column < l_.columns; ++column)
+            source_.column(0, column, runs, copy + column * l_.column_bytes);
+        add_columns(copy);
     }
 
   private:
-    // Bytes of the rows, quad after quad, and their start values.
-    const int8_t* unpack(const PlaneRows& rows) {
-        const Quads& quads = panels_.layout.quads;
-        const size_t tap_bytes = 4 * size_t{quads.channel_quads};
+    size_t stride() const { return size_t{kRunTiles} * l_.width; }
+    // Sums of the tile, number `place` of those that are stored together.
+    void add_tile(size_t tile, size_t place, const uint8_t* data) {
+        ops_.dot_tile(bytes_, row_bytes_, rows_.count, data, l_.quads.count, l_.vectors(tile),
+                      start_.data(), sums_.data() + place * l_.width, stride());
+    }
+    void add_columns(const uint8_t* data) {
+        ops_.dot_columns(bytes_, row_bytes_, rows_.count, data, l_.column_bytes, l_.columns,
+                         4 * size_t{l_.quads.count}, start_.data(), sums_.data(), stride());
+        store(l_.tiled, l_.pixels);
+    }
+    void store(size_t begin, size_t end) const {
+        for (uint32_t i = 0; i < rows_.count; ++i) {
+            sink_.store(rows_.first + i, first_pixel_ + begin, end - begin,
+                        sums_.data() + i * stride());
+        }
+    }
+
+    // Makes bytes of the rows, quad after quad, and their start values.
+    void unpack(const PlaneRows& rows) {
+        const size_t tap_bytes = 4 * size_t{l_.quads.channel_quads};
+        const bool whole_quads = inputs_ % 4 == 0;
         int8_t* all = reinterpret_cast<int8_t*>(
             WeightScratch::room(weights_, rows.count * row_bytes_ + 64 * rows.row_words));
-        int8_t* whole = all + rows.count * row_bytes_;  // a row without gaps between its taps
+        int8_t* dense = all + rows.count * row_bytes_;  // a row without gaps between its taps
         start_.clear();
         for (uint32_t row = 0; row < rows.count; ++row) {
             int8_t* to = all + row * row_bytes_;
             const int64_t sum = ops_.unpack_signs(rows.kept + row * rows.row_words,
                                                   rows.sign + row * rows.row_words, rows.row_words,
-                                                  inputs_ % 4 == 0 ? to : whole);
+                                                  whole_quads ? to : dense);
             start_.push_back(static_cast<int32_t>(-sum * ops_.dot_offset));
-            if (inputs_ % 4 == 0) continue;
+            if (whole_quads) continue;
             std::memset(to, 0, row_bytes_);
-            for (uint32_t tap = 0; tap < quads.taps; ++tap)
-                std::memcpy(to + tap * tap_bytes, whole + size_t{tap} * inputs_, inputs_);
+            for (uint32_t tap = 0; tap < l_.quads.taps; ++tap)
+                std::memcpy(to + tap * tap_bytes, dense + size_t{tap} * inputs_, inputs_);
         }
-        return all;
+        rows_ = rows;
+        bytes_ = all;
+        sums_.resize(rows.count * stride());
     }
 
     uint32_t inputs_;
-    const Panels& panels_;
-    size_t first_pixel_;
+    const Source& source_;
+    const Layout& l_;
+    size_t first_pixel_, row_bytes_;
     const Sink& sink_;
     WeightVector<uint8_t>& weights_;
     const Ops& ops_;
-    size_t row_bytes_ = 0;
+    PlaneRows rows_{};
+    const int8_t* bytes_ = nullptr;
     std::vector<int32_t> start_, sums_;
 };
 
 }  // namespace
 
 double dot_scratch_bytes(const ConvShape& s, const Ops& ops) {
-    const Layout layout(s, 1, ops);
-    return s.groups * (static_cast<double>(layout.group_bytes()) +
-                       static_cast<double>(layout.quads.group_bytes()));
+    const Layout l(s, 1, ops);
+    return s.groups *
+           (static_cast<double>(l.tiles) * static_cast<double>(l.tile_bytes) +
+            static_cast<double>(l.columns) * static_cast<double>(l.column_bytes) +
+            static_cast<double>(l.quads.group_bytes()));
 }
 
 void dot_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& s,
                 const Sink& sink, Workspace& work) {
     const size_t image = size_t{s.channels} * s.height * s.width;
-    const uint32_t group_rows = sink.rows / s.groups;
+    const uint32_t group_rows = sink.rows / s.groups, threads = work.threads.count();
     const size_t chunk = std::max<size_t>(
         1, static_cast<size_t>(kPanelBytes / dot_scratch_bytes(s, work.ops)));
     for (size_t first = 0; first < n; first += chunk) {
-        const Panels panels = make_panels(x + first * image, std::min(chunk, n - first), s, work);
+        const Source source(x + first * image, std::min(chunk, n - first), s, work);
+        std::optional<Panels> panels;
         visit([&](const PlaneRows& rows) {
+            const uint32_t limit = Multiplier::limit(s, rows.row_words);
+            // Where every tile is used once, threads share tiles and none is kept.
+            const bool once = s.groups == 1 && rows.count == sink.rows && rows.count <= limit &&
+                              source.layout.tiles >= size_t{kRunTiles} * threads;
+            if (!once && !panels) panels.emplace(make_panels(source, s.groups, work));
             work.threads.run([&](uint32_t part) {
-                Multiplier multiplier(s, panels, first * s.out_pixels(), sink,
+                Multiplier multiplier(s, source, first * s.out_pixels(), rows.row_words, sink,
                                       work.weights.lists[part], work.ops);
-                const auto [begin, end] = share(rows.count, 2, part, work.threads.count());
+                if (once) return multiplier.multiply(rows, part, threads);
+                const auto [begin, end] = share(rows.count, 2, part, threads);
                 for (uint32_t row = begin; row < end;) {
                     const uint32_t group = (rows.first + row) / group_rows;
                     const uint32_t group_end = (group + 1) * group_rows - rows.first;
-                    row = multiplier.multiply(rows, row, std::min(end, group_end), group);
+                    const uint32_t stop = std::min({end, group_end, row + limit});
+                    multiplier.multiply(rows.part(row, stop), group, *panels);
+                    row = stop;
                 }
             });
         });
