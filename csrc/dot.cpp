@@ -10,8 +10,7 @@ namespace slt {
 namespace {
 
 constexpr uint32_t kTileVectors = 2;
-// Tiles whose sums are stored together, and rows whose weights are bytes at the same time: at most
-// kByteRows, and one register block beyond kByteBytes.
+// Tiles whose sums are stored together, and rows whose weights are bytes at the same time, at most.
 constexpr uint32_t kRunTiles = 4, kByteRows = 64;
 constexpr size_t kByteBytes = size_t{1} << 17;
 
@@ -223,10 +222,12 @@ class Multiplier {
     static size_t byte_row(const ConvShape& s, size_t row_words) {
         return s.inputs() % 4 == 0 ? 64 * row_words : Quads(s).row_bytes();
     }
-    // Rows that are bytes at the same time.
-    static uint32_t limit(const ConvShape& s, size_t row_words) {
+    // Rows that are bytes at the same time: columns use them once, while they are in the
+    // first-level cache.
+    static uint32_t limit(const ConvShape& s, const Layout& l, size_t row_words) {
+        const size_t bytes = l.tiles ? kByteBytes : kByteBytes / 8;
         return static_cast<uint32_t>(
-            std::clamp<size_t>(kByteBytes / byte_row(s, row_words), 8, kByteRows));
+            std::clamp<size_t>(bytes / byte_row(s, row_words) / 4 * 4, 4, kByteRows));
     }
 
     // All pixels of panels, times rows of the group, limit(...) at most.
@@ -338,7 +339,7 @@ void dot_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& 
         const Source source(x + first * image, std::min(chunk, n - first), s, work);
         std::optional<Panels> panels;
         visit([&](const PlaneRows& rows) {
-            const uint32_t limit = Multiplier::limit(s, rows.row_words);
+            const uint32_t limit = Multiplier::limit(s, source.layout, rows.row_words);
             // Where every tile is used once, threads share tiles and none is kept.
             const bool once = s.groups == 1 && rows.count == sink.rows && rows.count <= limit &&
                               source.layout.tiles >= size_t{kRunTiles} * threads;
