@@ -70,9 +70,12 @@ inline Sums dot_step(Sums sums, Bytes x, Bytes w) {
 inline u32v dot_total(Sums sums) {
     return u32v(_mm512_madd_epi16(sums, _mm512_set1_epi16(1)));
 }
-inline Bytes dot_signs(uint64_t kept, uint64_t sign) {
-    const __m512i any = _mm512_maskz_set1_epi8(__mmask64(kept), 1);
-    return _mm512_mask_set1_epi8(any, __mmask64(sign), -1);
+inline Bytes dot_signs(const uint8_t* kept, const uint8_t* sign) {
+    uint64_t k, s;
+    __builtin_memcpy(&k, kept, 8);
+    __builtin_memcpy(&s, sign, 8);
+    const __m512i any = _mm512_maskz_set1_epi8(__mmask64(k), 1);
+    return _mm512_mask_set1_epi8(any, __mmask64(s), -1);
 }
 
 typedef uint8_t u8v __attribute__((vector_size(64)));

@@ -96,10 +96,10 @@ inline Sums dot_step(Sums sums, Bytes x, Bytes w) {
 inline u32v dot_total(Sums sums) {
     return u32v(vpaddq_s32(vpaddlq_s16(sums.low), vpaddlq_s16(sums.high)));
 }
-inline Bytes dot_signs(uint64_t kept, uint64_t sign) {
+inline Bytes dot_signs(const uint8_t* kept, const uint8_t* sign) {
     const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
-    const uint8x16_t k = vcombine_u8(vdup_n_u8(uint8_t(kept)), vdup_n_u8(uint8_t(kept >> 8))),
-                     s = vcombine_u8(vdup_n_u8(uint8_t(sign)), vdup_n_u8(uint8_t(sign >> 8)));
+    const uint8x16_t k = vcombine_u8(vdup_n_u8(kept[0]), vdup_n_u8(kept[1])),
+                     s = vcombine_u8(vdup_n_u8(sign[0]), vdup_n_u8(sign[1]));
     const uint8x16_t one = vandq_u8(vtstq_u8(k, bit), vdupq_n_u8(1));
     return vreinterpretq_s8_u8(vorrq_u8(vtstq_u8(s, bit), one));
 }
