@@ -76,11 +76,22 @@ inline void store_frequencies(const FrequencyTable& table, const uint32_t index[
     _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(even, odd, 0x31));
 }
 
+struct DotBytes {
+    typedef u64v V;
+    static constexpr uint64_t kMacs = 32;
+    static V step(V sum, V a, V b) {  // 16-bit sums
+        return V(_mm256_add_epi16(__m256i(sum), _mm256_maddubs_epi16(__m256i(a), __m256i(b))));
+    }
+};
+typedef DotBytes DotUnit;
+inline bool has_dot_unit() { return false; }
+
 #include "random_inl.h"
 #include "prior_inl.h"
 #include "mask_inl.h"
 #include "conv_inl.h"
 #include "linear_inl.h"
+#include "peaks_inl.h"
 
 }  // namespace
 

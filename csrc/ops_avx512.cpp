@@ -61,11 +61,29 @@ inline f32v add_kept(f32v sum, f32v x, uint32_t plus, uint32_t minus) {
     return f32v(_mm512_mask_sub_ps(added, __mmask16(minus), added, __m512(x)));
 }
 
+struct DotBytes {
+    typedef u64v V;
+    static constexpr uint64_t kMacs = 64;
+    static V step(V sum, V a, V b) {  // 16-bit sums
+        return V(_mm512_add_epi16(__m512i(sum), _mm512_maddubs_epi16(__m512i(a), __m512i(b))));
+    }
+};
+struct DotUnit {
+    typedef u64v V;
+    static constexpr uint64_t kMacs = 64;
+    static V step(V sum, V a, V b) {  // VNNI, which this file is not compiled for; 32-bit sums
+        __asm__("vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+        return sum;
+    }
+};
+inline bool has_dot_unit() { return __builtin_cpu_supports("avx512vnni"); }
+
 #include "random_inl.h"
 #include "prior_inl.h"
 #include "mask_inl.h"
 #include "conv_inl.h"
 #include "linear_inl.h"
+#include "peaks_inl.h"
 
 }  // namespace
 

@@ -16,3 +16,4 @@
 .scale_shift = scale_shift,
 .add_floats = add_floats,
 .relu_floats = relu_floats,
+.peak_loop = peak_loop,

@@ -61,5 +61,6 @@ void tiles_together();
 void layers();
 void kernels();
 void checksums();
+void peaks();
 
 }  // namespace test
