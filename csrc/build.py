@@ -32,7 +32,8 @@ ISA_FLAGS = {
                        "-mpopcnt",
                        "-mprefer-vector-width=512", "-Wno-maybe-uninitialized", "-Wno-uninitialized"],
 }  # fmt: skip
-ISA_MACHINES = {"ops_avx2.cpp": "x86_64", "ops_avx512.cpp": "x86_64", "ops_neon.cpp": "aarch64"}
+ISA_FLAGS["ops_avx512vnni.cpp"] = [*ISA_FLAGS["ops_avx512.cpp"], "-mavx512vnni"]
+ISA_MACHINES = {**dict.fromkeys(ISA_FLAGS, "x86_64"), "ops_neon.cpp": "aarch64"}
 SANITIZE = [
     "-O1",
     "-g",

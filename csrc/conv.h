@@ -85,6 +85,11 @@ struct PoolShape {
     uint32_t out_rows() const { return (height + 2 * padding - kernel) / stride + 1; }
     uint32_t out_columns() const { return (width + 2 * padding - kernel) / stride + 1; }
 };
+// Output columns whose input at kernel column `k` lies in the image: [first, last).
+struct Columns {
+    size_t first, last;
+};
+Columns inside(uint32_t k, const PoolShape& shape);
 // planes = images * channels
 void max_pool2d(const float* x, size_t planes, const PoolShape& shape, float* out,
                 Threads& threads);

@@ -65,6 +65,15 @@ const std::vector<const Ops*>& available_ops() {
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
             __builtin_cpu_supports("avx512cd")) {
             found.push_back(&avx512_ops);
+            if (__builtin_cpu_supports("avx512vnni")) {
+                static const Ops vnni = [] {
+                    Ops table = avx512_ops;
+                    table.name = "avx512vnni";
+                    table.dot_tile = dot_tile_avx512vnni;
+                    return table;
+                }();
+                found.push_back(&vnni);
+            }
         }
 #elif defined(__aarch64__)
         found.push_back(&neon_ops);

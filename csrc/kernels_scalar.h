@@ -101,3 +101,46 @@ void linear(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32
         sums[r] = lane[0];
     }
 }
+
+constexpr uint8_t kDotOffset = 0;
+constexpr size_t kBytes = 16;
+
+void unpack_signs(const uint64_t* kept, const uint64_t* sign, size_t words, int8_t* out) {
+    for (size_t i = 0; i < 64 * words; ++i) {
+        const int minus = sign[i / 64] >> (i % 64) & 1, any = kept[i / 64] >> (i % 64) & 1;
+        out[i] = int8_t(any - 2 * minus);
+    }
+}
+
+void interleave_channels(const int8_t* const* planes, size_t count, uint8_t* to) {
+    for (size_t i = 0; i < 4 * count; ++i) to[i] = uint8_t(planes[i % 4][i / 4]);
+}
+
+void gather_quads(const uint8_t* image, const uint32_t* offsets, uint32_t quads, const Run* runs,
+                  uint32_t count, uint32_t stride, uint32_t vectors, uint8_t* tile) {
+    for (uint32_t quad = 0; quad < quads; ++quad, tile += vectors * kBytes) {
+        size_t at = 0;
+        for (uint32_t i = 0; i < count; ++i) {
+            for (size_t j = 0; j < 4 * size_t(runs[i].length); ++j) {
+                const size_t pixel = size_t(offsets[quad]) + runs[i].from + j / 4 * stride;
+                tile[at++] = image[4 * pixel + j % 4];
+            }
+        }
+    }
+}
+
+void dot_tile(const int8_t* weights, size_t row_bytes, uint32_t rows, const uint8_t* tile,
+              uint32_t quads, uint32_t vectors, const int32_t* start, int32_t* sums,
+              size_t sums_stride) {
+    const size_t pixels = vectors * kBytes / 4;
+    for (uint32_t r = 0; r < rows; ++r) {
+        for (size_t pixel = 0; pixel < pixels; ++pixel) {
+            int32_t sum = start[r];
+            for (size_t k = 0; k < 4 * size_t(quads); ++k) {
+                sum += weights[r * row_bytes + k] *
+                       int8_t(tile[(k / 4 * pixels + pixel) * 4 + k % 4]);
+            }
+            sums[r * sums_stride + pixel] = sum;
+        }
+    }
+}

@@ -75,6 +75,8 @@ struct Run {
 
 // Bytes behind an offset list that list_bundle may write.
 constexpr size_t kListPadding = 64;
+// Bytes behind a tile, and behind what it is copied from, that gather_quads may touch.
+constexpr size_t kTilePadding = 64;
 // Panel rows of a whole block, two of them zeros.
 constexpr uint32_t kBlockRows = 130;
 
@@ -83,6 +85,14 @@ constexpr uint32_t kBlockRows = 130;
 enum class PeakLoop { add_f32, add_i16, add_load_f32, add_load_i16, dot, load };
 // Of a buffer that lies in any first-level cache; any buffer is a multiple of it.
 constexpr size_t kPeakL1Bytes = size_t{12} << 10;
+
+// What gives one output channel's int8 value in 32 bits (int8.cpp proves it exact): with a = clamp(acc, lo, hi),
+// clamp((a * m + r * m_r + c) >> s, low, 127), products and sums modulo 2^32.
+struct RequantiseChannel {
+    int32_t lo, hi, m, m_r, c;
+    uint32_t s;
+    int32_t low;
+};
 
 struct Ops {
     const char* name;
@@ -156,11 +166,48 @@ struct Ops {
     // As fast as the machine can, and what comes out is of no use: the operations of `rounds` rounds,
     // each over the whole buffer where the loop reads one. Gives their number.
     uint64_t (*peak_loop)(PeakLoop loop, uint64_t rounds, const uint8_t* buffer, size_t bytes);
+
+    // ---- int8 ----
+
+    // Sums of one channel to int8; residual null: r = 0.
+    void (*requantise)(const int32_t* sums, const int8_t* residual, size_t count,
+                       const RequantiseChannel& channel, int8_t* out);
+    // clamp(rint(x / scale), -127, 127), ties to even; x not NaN.
+    void (*quantise)(const float* x, size_t count, float scale, int8_t* out);
+    void (*relu_bytes)(const int8_t* x, size_t count, int8_t* out);
+
+    // ---- dot kernels (dot.cpp); dot_inl.h says what quads and tiles are ----
+
+    uint8_t dot_offset;   // what activations in tiles have added to them
+    uint32_t dot_pixels;  // pixels of a vector of a tile
+
+    // Bytes +1, -1 and 0 of the positions of `words` words of bit planes, 64 of each.
+    void (*unpack_signs)(const uint64_t* kept, const uint64_t* sign, size_t words, int8_t* out);
+
+    // to[4 j + c] = planes[c][j] + dot_offset, for c < 4, j < count.
+    void (*interleave_channels)(const int8_t* const* planes, size_t count, uint8_t* to);
+
+    // Copies pixels of four bytes into a tile: quad i takes the runs, in order, of image + 4 *
+    // offsets[i]; what stands behind them is anything. May read and write up to kTilePadding bytes
+    // behind what it is given.
+    void (*gather_quads)(const uint8_t* image, const uint32_t* offsets, uint32_t quads,
+                         const Run* runs, uint32_t count, uint32_t stride, uint32_t vectors,
+                         uint8_t* tile);
+
+    // sums[r * sums_stride + pixel] = start[r] + the products of the row at weights + r *
+    // row_bytes, 4 * quads bytes, with the pixels of a tile of 1 or 2 vectors.
+    void (*dot_tile)(const int8_t* weights, size_t row_bytes, uint32_t rows, const uint8_t* tile,
+                     uint32_t quads, uint32_t vectors, const int32_t* start, int32_t* sums,
+                     size_t sums_stride);
 };
 
 extern const Ops scalar_ops;
 #if defined(__x86_64__)
 extern const Ops avx2_ops, avx512_ops;
+// In the place of avx512_ops.dot_tile where the machine has VNNI.
+void dot_tile_avx512vnni(const int8_t* weights, size_t row_bytes, uint32_t rows,
+                         const uint8_t* tile, uint32_t quads, uint32_t vectors,
+                         const int32_t* start, int32_t* sums, size_t sums_stride);
 #elif defined(__aarch64__)
 extern const Ops neon_ops;
 #endif

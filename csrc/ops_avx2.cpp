@@ -86,12 +86,47 @@ struct DotBytes {
 typedef DotBytes DotUnit;
 inline bool has_dot_unit() { return false; }
 
+typedef __m256i Bytes;
+typedef __m256i Sums;  // int16: two products of at most 255 a step
+constexpr uint8_t kDotOffset = 128;
+constexpr uint32_t kDotQuads = 64, kDotRows = 6;
+inline Bytes dot_weights(const int8_t* w) {
+    int32_t four;
+    __builtin_memcpy(&four, w, 4);
+    return _mm256_set1_epi32(four);
+}
+inline Sums dot_step(Sums sums, Bytes x, Bytes w) {
+    // As assembly, because a compiler that sees through it makes all products first, and then has
+    // not the registers for the sums.
+    __m256i products;
+    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+            : "+x"(sums), "=&x"(products)
+            : "x"(x), "x"(w));
+    return sums;
+}
+inline u32v dot_total(Sums sums) {
+    return u32v(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
+}
+inline Bytes dot_signs(uint64_t kept, uint64_t sign) {
+    const __m256i bytes =
+        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i bit = _mm256_set1_epi64x(int64_t(0x8040201008040201));
+    const __m256i k = _mm256_shuffle_epi8(_mm256_set1_epi32(int(kept)), bytes),
+                  s = _mm256_shuffle_epi8(_mm256_set1_epi32(int(sign)), bytes);
+    const __m256i any = _mm256_cmpeq_epi8(_mm256_and_si256(k, bit), bit),
+                  minus = _mm256_cmpeq_epi8(_mm256_and_si256(s, bit), bit);
+    return _mm256_or_si256(minus, _mm256_abs_epi8(any));
+}
+
 #include "random_inl.h"
 #include "prior_inl.h"
 #include "mask_inl.h"
 #include "conv_inl.h"
 #include "linear_inl.h"
 #include "peaks_inl.h"
+#include "dot_inl.h"
+#include "pack_inl.h"
+#include "int8_inl.h"
 
 }  // namespace
 

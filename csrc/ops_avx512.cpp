@@ -78,12 +78,29 @@ struct DotUnit {
 };
 inline bool has_dot_unit() { return __builtin_cpu_supports("avx512vnni"); }
 
+#include "dot_avx512_inl.h"
+typedef __m512i Sums;  // int16: two products of at most 255 a step
+constexpr uint32_t kDotQuads = 64;
+inline Sums dot_step(Sums sums, Bytes x, Bytes w) {
+    return _mm512_add_epi16(sums, _mm512_maddubs_epi16(x, w));
+}
+inline u32v dot_total(Sums sums) {
+    return u32v(_mm512_madd_epi16(sums, _mm512_set1_epi16(1)));
+}
+inline Bytes dot_signs(uint64_t kept, uint64_t sign) {
+    const __m512i any = _mm512_maskz_set1_epi8(__mmask64(kept), 1);
+    return _mm512_mask_set1_epi8(any, __mmask64(sign), -1);
+}
+
 #include "random_inl.h"
 #include "prior_inl.h"
 #include "mask_inl.h"
 #include "conv_inl.h"
 #include "linear_inl.h"
 #include "peaks_inl.h"
+#include "dot_inl.h"
+#include "pack_inl.h"
+#include "int8_inl.h"
 
 }  // namespace
 

@@ -5,12 +5,6 @@
 
 namespace slt {
 
-namespace {
-
-// Output columns whose input at kernel column `k` lies in the image: [first, last).
-struct Columns {
-    size_t first, last;
-};
 Columns inside(uint32_t k, const PoolShape& s) {
     const size_t out = s.out_columns();
     const size_t first = k >= s.padding ? 0 : (size_t{s.padding} - k + s.stride - 1) / s.stride;
@@ -19,6 +13,8 @@ Columns inside(uint32_t k, const PoolShape& s) {
     const size_t last = reach <= k ? 0 : (reach - k - 1) / s.stride + 1;
     return {std::min(first, out), std::max(std::min(first, out), std::min(last, out))};
 }
+
+namespace {
 
 // Goes over the windows row by row, column by column; a whole output row takes each step at once.
 template <class Combine>

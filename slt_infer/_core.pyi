@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
+_I8 = NDArray[np.int8]
+_Integers = NDArray[np.signedinteger[Any]]
+_I32 = NDArray[np.int32]
 _F32 = NDArray[np.float32]
 _U32 = NDArray[np.uint32]
 _U64 = NDArray[np.uint64]
@@ -181,3 +184,59 @@ def add(work: Workspace, a: _F32, b: _F32, out: _F32, relu: bool = False) -> Non
 def relu(work: Workspace, x: _F32, out: _F32) -> None: ...
 def scale_shift(work: Workspace, x: _F32, scale: _F32, shift: _F32 | None, out: _F32) -> None: ...
 def peaks(isa: str = "", seconds: float = 0.01) -> dict[str, Any]: ...
+
+
+class Requantiser:
+    def __init__(self, m: _Integers, b: _Integers, s: int, m_r: int = 0, low: int = -127) -> None: ...
+    @property
+    def channels(self) -> int: ...
+
+class Int8Layer:
+    def __init__(
+        self,
+        code: LayerCode,
+        keep: str,
+        kernel: str,
+        image: tuple[int, int, int],
+        kernel_size: tuple[int, int],
+        groups: int,
+        stride: int,
+        padding: int,
+        work: Workspace,
+    ) -> None: ...
+    @property
+    def kept(self) -> str: ...
+    @property
+    def resident_bytes(self) -> int: ...
+    def scratch_bytes(self, work: Workspace) -> float: ...
+    def conv2d(
+        self,
+        work: Workspace,
+        x: _I8,
+        out: _I8 | _I32,
+        requantiser: Requantiser,
+        residual: _I8 | None = None,
+    ) -> None: ...
+    def linear(
+        self,
+        work: Workspace,
+        x: _I8,
+        out: _I8 | _I32,
+        requantiser: Requantiser,
+        residual: _I8 | None = None,
+    ) -> None: ...
+
+def quantise(work: Workspace, x: _F32, scale: float, out: _I8) -> None: ...
+def max_pool2d_int8(work: Workspace, x: _I8, out: _I8, kernel: int, stride: int, padding: int) -> None: ...
+def sum_pool2d_int8(
+    work: Workspace,
+    x: _I8,
+    out: _I8 | _I32,
+    kernel: int,
+    stride: int,
+    padding: int,
+    requantiser: Requantiser,
+) -> None: ...
+def global_sum_int8(x: _I8, out: _I8 | _I32, requantiser: Requantiser) -> None: ...
+def add_int8(work: Workspace, a: _I8, b: _I8, out: _I8 | _I32, requantiser: Requantiser) -> None: ...
+def relu_int8(work: Workspace, x: _I8, out: _I8) -> None: ...

@@ -60,6 +60,7 @@ void corrupted_tiles();
 void tiles_together();
 void layers();
 void kernels();
+void dot_kernels();
 void checksums();
 void peaks();
 

@@ -33,6 +33,7 @@ int main(int count, char** arguments) {
     test::tiles_together();
     test::layers();
     test::kernels();
+    test::dot_kernels();
     test::checksums();
     test::peaks();
     std::string isas;

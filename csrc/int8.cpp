@@ -1,0 +1,212 @@
+#include "int8.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+
+namespace slt {
+
+namespace {
+
+constexpr int64_t kMaxShift = int64_t{1} << 46;
+
+int64_t floor_div(int64_t a, int64_t b) {  // b > 0
+    return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
+int64_t ceil_div(int64_t a, int64_t b) { return -floor_div(-a, b); }
+
+// The 32-bit form of one channel. T = acc * m + r * m_r + C, C = b + ((1 << s) >> 1), gives y =
+// clamp(T >> s, low, 127): 127 where T >= 127 * 2^s, low where T < (low + 1) * 2^s.
+//
+// With |r| <= 128, R = 128 |m_r| bounds |r * m_r|. For m > 0 let
+//   hi = ceil((127 * 2^s + R - C) / m):              acc >= hi gives y = 127 whatever r is,
+//   lo = floor(((low + 1) * 2^s - 1 - R - C) / m):   acc <= lo gives y = low.
+// So acc may be clamped to [lo, hi] first; lo <= hi, as low <= 0 makes the first numerator the
+// greater. What T is then lies in
+//   [(low + 1) * 2^s - 1 - 2 R - m, 127 * 2^s + 2 R + m],
+// below 127 * 2^22 + 256 * 32767 + 32767 < 2^30 in magnitude: T modulo 2^32, read as int32, is T.
+// For m < 0 the ends change places. Where hi is below every int32, or lo above, y does not depend
+// on acc, and neither on r: m = m_r = 0 and C = +-2^30 give it. For m = 0, C beyond +-2^30 may be
+// +-2^30: 2^30 - R > 127 * 2^22.
+RequantiseChannel narrow(int64_t m, int64_t b, int64_t s, int64_t m_r, int64_t low) {
+    constexpr int64_t kFar = int64_t{1} << 30;
+    constexpr int64_t kLeast = std::numeric_limits<int32_t>::min(),
+                      kMost = std::numeric_limits<int32_t>::max();
+    const int64_t c = b + ((int64_t{1} << s) >> 1);
+    const int64_t reach = int64_t{128} * std::abs(m_r);
+    const auto make = [&](int64_t least, int64_t most, int64_t factor, int64_t residual, int64_t add) {
+        return RequantiseChannel{static_cast<int32_t>(least),
+                                 static_cast<int32_t>(most),
+                                 static_cast<int32_t>(factor),
+                                 static_cast<int32_t>(residual),
+                                 static_cast<int32_t>(static_cast<uint32_t>(add)),  // modulo 2^32
+                                 static_cast<uint32_t>(s),
+                                 static_cast<int32_t>(low)};
+    };
+    const auto constant = [&](int64_t value) {
+        return make(0, 0, 0, 0, value);
+    };
+    if (m == 0) {
+        if (std::abs(c) > kFar) return constant(c > 0 ? kFar : -kFar);
+        return make(0, 0, 0, m_r, c);
+    }
+    const int64_t top = (int64_t{127} << s) + reach - c;
+    const int64_t bottom = (int64_t{low} + 1) * (int64_t{1} << s) - 1 - reach - c;
+    // acc * |m| >= top saturates above for m > 0; for m < 0 it is -acc that does.
+    const int64_t size = std::abs(m);
+    int64_t hi = ceil_div(top, size), lo = floor_div(bottom, size);
+    if (m < 0) std::swap(hi, lo), hi = -hi, lo = -lo;
+    const bool above = m > 0 ? hi < kLeast : lo > kMost;  // every acc is beyond the upper end
+    const bool below = m > 0 ? lo > kMost : hi < kLeast;
+    if (above || below) return constant(above ? kFar : -kFar);
+    return make(std::clamp(lo, kLeast, kMost), std::clamp(hi, kLeast, kMost), m, m_r, c);
+}
+
+}  // namespace
+
+Requantiser::Requantiser(std::vector<int64_t> m, std::vector<int64_t> b, int64_t s, int64_t m_r,
+                         int64_t low)
+    : m_(std::move(m)), b_(std::move(b)), s_(s), m_r_(m_r) {
+    const auto refuse = [](const char* what) { throw std::invalid_argument(what); };
+    if (m_.empty() || m_.size() != b_.size()) refuse("m and b must have one length, not 0");
+    if (s < 0 || s > 22) refuse("s must be 0 to 22");
+    if (low < -127 || low > 0) refuse("low must be -127 to 0");
+    if (m_r < -32767 || m_r > 32767) refuse("m_r must be -32767 to 32767");
+    for (size_t i = 0; i < m_.size(); ++i) {
+        if (m_[i] < -32767 || m_[i] > 32767) refuse("m must be -32767 to 32767");
+        if (b_[i] < -kMaxShift || b_[i] > kMaxShift) refuse("b must be -2^46 to 2^46");
+        channels_.push_back(narrow(m_[i], b_[i], s, m_r, low));
+    }
+}
+
+void Requantiser::store(size_t channel, const int32_t* sums, const int8_t* residual, size_t count,
+                        int8_t* out, const Ops& ops) const {
+    ops.requantise(sums, residual, count, channels_[channels_.size() > 1 ? channel : 0], out);
+}
+
+void Requantiser::store(size_t channel, const int32_t* sums, const int8_t* residual, size_t count,
+                        int32_t* out, const Ops&) const {
+    if (channels_.size() == 1) channel = 0;
+    for (size_t i = 0; i < count; ++i) {
+        int64_t t = sums[i] * m_[channel] + b_[channel] + ((int64_t{1} << s_) >> 1);
+        if (residual) t += residual[i] * m_r_;
+        out[i] = static_cast<int32_t>(
+            std::clamp<int64_t>(t >> s_, std::numeric_limits<int32_t>::min(),
+                                std::numeric_limits<int32_t>::max()));
+    }
+}
+
+void Sink::store(uint32_t row, size_t first_pixel, size_t count, const int32_t* sums) const {
+    while (count) {
+        const size_t image = first_pixel / pixels, pixel = first_pixel % pixels;
+        const size_t length = std::min(pixels - pixel, count);
+        const size_t at = (image * rows + row) * pixels + pixel;
+        const int8_t* r = residual ? residual + at : nullptr;
+        if (out) {
+            requantiser.store(row, sums, r, length, out + at, ops);
+        } else {
+            requantiser.store(row, sums, r, length, logits + at, ops);
+        }
+        sums += length, first_pixel += length, count -= length;
+    }
+}
+
+Int8Layer::Int8Layer(std::shared_ptr<const LayerCode> code, Keep keep, Kernel kernel,
+                     const ConvShape& shape, Workspace& work)
+    : code_(std::move(code)),
+      out_(code_->fields().out),
+      fan_in_(code_->fields().fan_in),
+      kernel_(kernel),
+      shape_(shape) {
+    if (uint64_t{shape.kernel_rows} * shape.kernel_columns * shape.inputs() != fan_in_ ||
+        out_ % shape.groups != 0) {
+        throw std::invalid_argument("the layer's weights do not fit its shape");
+    }
+    if (kernel == Kernel::dot) throw std::invalid_argument("the dot kernel is not there yet");
+    if (keep != Keep::none) {
+        planes_ = std::make_unique<ResidentPlanes>(*code_, work.weights, work.threads, work.ops);
+        code_.reset();
+    }
+}
+
+size_t Int8Layer::resident_bytes() const { return planes_ ? planes_->bytes() : 0; }
+
+double Int8Layer::scratch_bytes(const Ops&) const {
+    return 2.0 * fan_in_ * shape_.groups * static_cast<double>(shape_.out_pixels());
+}
+
+void Int8Layer::visit_planes(Workspace& work,
+                             const std::function<void(const PlaneRows&)>& use) const {
+    if (planes_) return planes_->visit(work.weights, use);
+    stream_planes(*code_, work.weights, work.threads, work.ops, use);
+}
+
+void Int8Layer::conv2d(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const {
+    const ConvShape& s = shape_;
+    const size_t image = size_t{s.channels} * s.height * s.width, pixels = s.out_pixels();
+    std::vector<int16_t> panel(n * s.groups * fan_in_ * pixels);
+    int16_t* to = panel.data();
+    for (size_t i = 0; i < n; ++i) {
+        for (uint32_t group = 0; group < s.groups; ++group) {
+            for (uint32_t k = 0; k < fan_in_; ++k) {
+                const uint32_t tap = k / s.inputs(), channel = group * s.inputs() + k % s.inputs();
+                for (uint32_t p = 0; p < pixels; ++p) {
+                    const int64_t row = int64_t{p / s.out_columns()} * s.stride +
+                                        tap / s.kernel_columns - s.padding;
+                    const int64_t column = int64_t{p % s.out_columns()} * s.stride +
+                                           tap % s.kernel_columns - s.padding;
+                    const bool inside =
+                        row >= 0 && column >= 0 && row < s.height && column < s.width;
+                    *to++ = inside
+                                ? x[i * image + (size_t{channel} * s.height + row) * s.width + column]
+                                : 0;
+                }
+            }
+        }
+    }
+    visit_planes(work, [&](const PlaneRows& rows) {
+        work.threads.run([&](uint32_t part) {
+            std::vector<int32_t> sums(pixels);
+            const auto [begin, end] = share(rows.count, 1, part, work.threads.count());
+            for (uint32_t row = begin; row < end; ++row) {
+                const uint32_t o = rows.first + row;
+                for (size_t i = 0; i < n; ++i) {
+                    const int16_t* from =
+                        panel.data() + (i * s.groups + o / (out_ / s.groups)) * fan_in_ * pixels;
+                    std::fill(sums.begin(), sums.end(), 0);
+                    for (uint32_t k = 0; k < fan_in_; ++k, from += pixels) {
+                        const size_t word = row * rows.row_words + k / 64;
+                        if (!(rows.kept[word] >> (k % 64) & 1)) continue;
+                        const bool minus = rows.sign[word] >> (k % 64) & 1;
+                        for (size_t p = 0; p < pixels; ++p)
+                            sums[p] = minus ? sums[p] - from[p] : sums[p] + from[p];
+                    }
+                    sink.store(o, i * pixels, pixels, sums.data());
+                }
+            }
+        });
+    });
+}
+
+void Int8Layer::linear(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const {
+    visit_planes(work, [&](const PlaneRows& rows) {
+        work.threads.run([&](uint32_t part) {
+            const auto [begin, end] = share(rows.count, 1, part, work.threads.count());
+            for (uint32_t row = begin; row < end; ++row) {
+                for (size_t i = 0; i < n; ++i) {
+                    int32_t sum = 0;
+                    for (uint32_t k = 0; k < fan_in_; ++k) {
+                        const size_t word = row * rows.row_words + k / 64;
+                        if (!(rows.kept[word] >> (k % 64) & 1)) continue;
+                        const int32_t value = x[i * fan_in_ + k];
+                        sum += rows.sign[word] >> (k % 64) & 1 ? -value : value;
+                    }
+                    sink.store(rows.first + row, i, 1, &sum);
+                }
+            }
+        });
+    });
+}
+
+}  // namespace slt
