@@ -37,6 +37,6 @@ py::dict peaks(const std::string& isa, double seconds) {
 void bind_peaks(py::module_& module) {
     using py::arg;
     module.def("peaks", &peaks, arg("isa") = "", arg("seconds") = 0.01,
-               "Additions, multiply-accumulates and bytes a second that one thread reaches at most, "
-               "measured for so many seconds each.");
+               "Additions, multiply-accumulates and bytes a second that one thread reaches at "
+               "most, measured for so many seconds each.");
 }

@@ -80,8 +80,8 @@ constexpr size_t kTilePadding = 64;
 // Panel rows of a whole block, two of them zeros.
 constexpr uint32_t kBlockRows = 130;
 
-// What bounds a kernel: lanes added, in registers or with an operand from memory, multiply-accumulates
-// of bytes, bytes loaded.
+// What bounds a kernel: lanes added, in registers or with an operand from memory,
+// multiply-accumulates of bytes, bytes loaded.
 enum class PeakLoop { add_f32, add_i16, add_load_f32, add_load_i16, dot, load };
 // Of a buffer that lies in any first-level cache; any buffer is a multiple of it.
 constexpr size_t kPeakL1Bytes = size_t{12} << 10;
@@ -163,8 +163,8 @@ struct Ops {
     void (*add_floats)(const float* a, const float* b, size_t count, bool relu, float* out);
     void (*relu_floats)(const float* x, size_t count, float* out);
 
-    // As fast as the machine can, and what comes out is of no use: the operations of `rounds` rounds,
-    // each over the whole buffer where the loop reads one. Gives their number.
+    // As fast as the machine can, and what comes out is of no use: the operations of `rounds`
+    // rounds, each over the whole buffer where the loop reads one. Gives their number.
     uint64_t (*peak_loop)(PeakLoop loop, uint64_t rounds, const uint8_t* buffer, size_t bytes);
 
     // ---- int8 ----

@@ -87,14 +87,17 @@ struct DotBytes {
     typedef int16x8_t V;
     static constexpr uint64_t kMacs = 8;
     static V step(V sum, V a, V b) {  // 16-bit sums
-        return vmlal_s8(sum, vreinterpret_s8_s16(vget_low_s16(a)), vreinterpret_s8_s16(vget_low_s16(b)));
+        const int8x16_t x = vreinterpretq_s8_s16(a), w = vreinterpretq_s8_s16(b);
+        return vmlal_s8(sum, vget_low_s8(x), vget_low_s8(w));
     }
 };
 struct DotUnit {
     typedef int16x8_t V;
     static constexpr uint64_t kMacs = 16;
     static V step(V sum, V a, V b) {  // sdot, which this file is not compiled for; 32-bit sums
-        __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b));
+        __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
+                : "+w"(sum)
+                : "w"(a), "w"(b));
         return sum;
     }
 };

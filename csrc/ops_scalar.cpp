@@ -163,8 +163,7 @@ void decode(TileJob* jobs, size_t count, const Plane& scores, const Densities& d
 #include "kernels_scalar.h"
 
 // The bounds are those of the vectors that every machine of the architecture has, which the compiler
-// may use here too.
-constexpr size_t kBytes = 16;
+// may use here too: kBytes is 16.
 struct DotBytes {
     typedef int16_t V __attribute__((vector_size(16)));
     static constexpr uint64_t kMacs = 8;

@@ -1,4 +1,4 @@
-// What this machine does at most, measured: the bounds that `slt-bench kernels` holds kernels against.
+// What this machine does at most, measured: what `slt-bench kernels` holds kernels against.
 #pragma once
 
 #include "ops.h"

@@ -9,7 +9,8 @@
 typedef float peak_f32 __attribute__((vector_size(kBytes)));
 typedef int16_t peak_i16 __attribute__((vector_size(kBytes)));
 
-// Sums that do not depend on each other: more than latency times additions a cycle, and in registers.
+// Sums that do not depend on each other: more than latency times additions a cycle, and few enough
+// for registers.
 constexpr uint32_t kChains = 12;
 static_assert(kPeakL1Bytes % (kChains * kBytes) == 0);
 
@@ -84,14 +85,25 @@ uint64_t dot_registers(uint64_t rounds) {
 }
 
 uint64_t peak_loop(PeakLoop loop, uint64_t rounds, const uint8_t* buffer, size_t bytes) {
+    const uint64_t vectors = rounds * kChains;
     switch (loop) {
-        case PeakLoop::add_f32: add_registers<peak_f32>(rounds); return rounds * kChains * kBytes / 4;
-        case PeakLoop::add_i16: add_registers<peak_i16>(rounds); return rounds * kChains * kBytes / 2;
-        case PeakLoop::add_load_f32: add_loads<peak_f32>(rounds, buffer, bytes); return rounds * bytes / 4;
-        case PeakLoop::add_load_i16: add_loads<peak_i16>(rounds, buffer, bytes); return rounds * bytes / 2;
+        case PeakLoop::add_f32:
+            add_registers<peak_f32>(rounds);
+            return vectors * (kBytes / 4);
+        case PeakLoop::add_i16:
+            add_registers<peak_i16>(rounds);
+            return vectors * (kBytes / 2);
+        case PeakLoop::add_load_f32:
+            add_loads<peak_f32>(rounds, buffer, bytes);
+            return rounds * (bytes / 4);
+        case PeakLoop::add_load_i16:
+            add_loads<peak_i16>(rounds, buffer, bytes);
+            return rounds * (bytes / 2);
+        case PeakLoop::load:
+            load_bytes(rounds, buffer, bytes);
+            return rounds * bytes;
         case PeakLoop::dot:
-            return has_dot_unit() ? dot_registers<DotUnit>(rounds) : dot_registers<DotBytes>(rounds);
-        case PeakLoop::load: load_bytes(rounds, buffer, bytes); return rounds * bytes;
+            break;
     }
-    return 0;
+    return has_dot_unit() ? dot_registers<DotUnit>(rounds) : dot_registers<DotBytes>(rounds);
 }

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slt_infer import _core
-from slt_infer.tools import bench_codec, bench_kernels, bench_networks, cli, kernel_report
+from slt_infer.tools import bench_codec, bench_kernels, bench_networks, cli, kernel_report, kernel_shapes
 
 TOPICS = ("codec", "kernels", "networks")
 # The flags that only some topics have.
@@ -249,7 +249,9 @@ def main(
             "results": bench_networks.measure(net or bench_networks.TICKETS, threads, seconds),
         }
     elif topic == "kernels":
-        chosen = [bench_kernels.shape_of(name) for name in shape or bench_kernels.SHAPES]
+        if plot:
+            kernel_report.svg_pyplot()  # or refuses, before anything is measured
+        chosen = [kernel_shapes.shape_of(name) for name in shape or bench_kernels.SHAPES]
         peaks, rows = bench_kernels.measure(
             [one for one in chosen if one.op in (op or bench_kernels.OPS)],
             density or bench_kernels.DENSITIES,

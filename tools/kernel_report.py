@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slt_infer.errors import SltError
-from slt_infer.tools.bench_kernels import shape_of
+from slt_infer.tools.kernel_shapes import shape_of
 
 Row = dict[str, Any]
 
@@ -87,11 +87,8 @@ def _crossing(low: float, high: float, times: dict[float, dict[str, float]], bel
     return round(math.exp(math.log(low) + share * (math.log(high) - math.log(low))), 4)
 
 
-def plot(path: Path, answer: Row) -> None:
-    """An SVG: the roofline of the first ISA, and time against density for each kernel.
-
-    Raises SltError (`missing-plot`) without matplotlib.
-    """
+def svg_pyplot() -> Any:
+    """matplotlib.pyplot without a screen. Raises SltError (`missing-plot`) where it is not installed."""
     try:
         import matplotlib
     except ImportError as error:
@@ -100,6 +97,15 @@ def plot(path: Path, answer: Row) -> None:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def plot(path: Path, answer: Row) -> None:
+    """An SVG: the roofline of the first ISA, and time against density for each kernel.
+
+    Raises SltError as svg_pyplot.
+    """
+    pyplot = svg_pyplot()
     settings = {"svg.hashsalt": "kernels", "svg.fonttype": "none", "font.size": 9}
     with pyplot.rc_context(settings):
         figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.6))
