@@ -223,7 +223,8 @@ def _bind(
         return weights.kept, weights.resident_bytes, lambda: call(work, x, out, scale), out
     m, s = multiplier(shape, layer)
     layer8 = _core.Int8Layer(code, kernel.keep, "dot" if kernel.dot else "add", *window, work)
-    requantiser = _core.Requantiser([m] * shape.layer.out, [0] * shape.layer.out, s)
+    multipliers = np.full(shape.layer.out, m, dtype=np.int32)
+    requantiser = _core.Requantiser(multipliers, np.zeros(shape.layer.out, dtype=np.int64), s)
     out = np.empty(size, dtype=np.int8)
     call8 = layer8.conv2d if shape.op == "conv2d" else layer8.linear
     return layer8.kept, layer8.resident_bytes, lambda: call8(work, x, out, requantiser), out
