@@ -5,6 +5,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "dot.h"
+
 namespace slt {
 
 namespace {
@@ -123,7 +125,6 @@ Int8Layer::Int8Layer(std::shared_ptr<const LayerCode> code, Keep keep, Kernel ke
         out_ % shape.groups != 0) {
         throw std::invalid_argument("the layer's weights do not fit its shape");
     }
-    if (kernel == Kernel::dot) throw std::invalid_argument("the dot kernel is not there yet");
     if (keep != Keep::none) {
         planes_ = std::make_unique<ResidentPlanes>(*code_, work.weights, work.threads, work.ops);
         code_.reset();
@@ -132,7 +133,8 @@ Int8Layer::Int8Layer(std::shared_ptr<const LayerCode> code, Keep keep, Kernel ke
 
 size_t Int8Layer::resident_bytes() const { return planes_ ? planes_->bytes() : 0; }
 
-double Int8Layer::scratch_bytes(const Ops&) const {
+double Int8Layer::scratch_bytes(const Ops& ops) const {
+    if (kernel_ == Kernel::dot) return dot_scratch_bytes(shape_, ops);
     return 2.0 * fan_in_ * shape_.groups * static_cast<double>(shape_.out_pixels());
 }
 
@@ -143,6 +145,10 @@ void Int8Layer::visit_planes(Workspace& work,
 }
 
 void Int8Layer::conv2d(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const {
+    if (kernel_ == Kernel::dot) {
+        const Visit visit = [&](const auto& use) { visit_planes(work, use); };
+        return dot_conv2d(visit, x, n, shape_, sink, work);
+    }
     const ConvShape& s = shape_;
     const size_t image = size_t{s.channels} * s.height * s.width, pixels = s.out_pixels();
     std::vector<int16_t> panel(n * s.groups * fan_in_ * pixels);
@@ -190,6 +196,10 @@ void Int8Layer::conv2d(const int8_t* x, size_t n, const Sink& sink, Workspace& w
 }
 
 void Int8Layer::linear(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const {
+    if (kernel_ == Kernel::dot) {
+        const Visit visit = [&](const auto& use) { visit_planes(work, use); };
+        return dot_linear(visit, x, n, fan_in_, sink, work);
+    }
     visit_planes(work, [&](const PlaneRows& rows) {
         work.threads.run([&](uint32_t part) {
             const auto [begin, end] = share(rows.count, 1, part, work.threads.count());

@@ -15,7 +15,7 @@ from .tickets import one_conv, one_linear, random_ticket
 
 ISAS = _core.machine()["isas"]
 FORMS = ["none", "planes", "lists"]
-KERNELS = ["add"]
+KERNELS = ["add", "dot"]
 
 
 class Case:
