@@ -54,17 +54,20 @@ def upto(rows: Sequence[Row]) -> list[list[Any]]:
     """[[density, kernel], ...] of rows that differ in shape, density and kernel only.
 
     Between two measured densities with different winners lies the point where their times, straight lines
-    in logarithms, cross; where one of the two was not measured on both sides, the geometric mean. A kernel
-    takes part at a density where every shape has it.
+    in logarithms, cross; where one of the two was not measured on both sides, the geometric mean. A layer
+    that cannot keep lists keeps planes: there lists have the time of planes.
     """
     times: dict[float, dict[str, float]] = {}
     for density in sorted({row["density"] for row in rows}):
-        here = [row for row in rows if row["density"] == density]
-        shapes = {row["shape"] for row in here}
+        taken: dict[str, dict[str, float]] = {}  # by kernel and shape
+        for row in rows:
+            if row["density"] == density:
+                taken.setdefault(row["kernel"], {})[row["shape"]] = math.log(row["seconds"])
+        if "lists" in taken:
+            taken["lists"] = taken.get("planes", {}) | taken["lists"]
+        shapes = {shape for of_shape in taken.values() for shape in of_shape}
         times[density] = {
-            kernel: sum(math.log(row["seconds"]) for row in here if row["kernel"] == kernel)
-            for kernel in dict.fromkeys(row["kernel"] for row in here)
-            if {row["shape"] for row in here if row["kernel"] == kernel} == shapes
+            kernel: sum(of_shape.values()) for kernel, of_shape in taken.items() if of_shape.keys() == shapes
         }
     steps: list[list[Any]] = []
     before, winner = 0.0, ""
