@@ -243,7 +243,7 @@ def main(
         cli.usage("--out is for --tune")
     load = os.getloadavg()[0]
     if topic == "networks":
-        measured = {
+        measured: dict[str, Any] = {
             "clock": bench_networks.clock_of(threads).__name__,
             "versions": bench_networks.versions(),
             "results": bench_networks.measure(net or bench_networks.TICKETS, threads, seconds),
@@ -273,7 +273,7 @@ def main(
             "missing": missing,
             "quoted": bench_codec.QUOTED,
         }
-    answer = {
+    answer: dict[str, Any] = {
         "machine": {**_core.machine(), "cpus": os.cpu_count(), "load": load, "system": platform.platform()},
         "command": shlex.join(["slt-bench", topic, *_words(flags, threads, seconds)]),
         **measured,

@@ -163,7 +163,7 @@ class Case:
                 self.runs.append(run)
         return out
 
-    def measure(self, peaks: dict[str, Row], seconds: float) -> list[Row]:
+    def measure(self, seconds: float) -> list[Row]:
         """The rows with their times: rounds of all runs in turn, three at least."""
         runs = [*self.runs, *self.peers.values()]
         times = [_repeats(run) for run in runs]
@@ -176,8 +176,6 @@ class Case:
         for row, median, best, measured in zip(self.rows, seconds_of, least, taken, strict=False):
             row |= {"seconds": median, "seconds_min": best, "rounds": measured["rounds"]}
             row |= {"macs_per_s": row["macs"] / median, "adds_per_s": row["additions"] / median}
-            row |= bound(row, peaks[row["isa"]], self.threads, row["kernel"] == "dot")
-            row["share_of_bound"] = row["bound_seconds"] / median
             peer = of_peers.get(row["type"])
             row["peer"] = kernel_peers.PEERS[row["type"]][-1] if peer else None
             row |= {"peer_seconds": peer, "ratio": median / peer if peer else None}
@@ -200,12 +198,22 @@ def measure(
     """
     for name in (name for kind in types if peers for name in kernel_peers.PEERS[kind]):
         bench_peers.module(name)
-    peaks = {isa: _core.peaks(isa, 0.02) for isa in isas}
+    peaks: dict[str, Row] = {}
     rows: list[Row] = []
     for shape in shapes:
+        for isa in isas:
+            peaks[isa] = highest(peaks.get(isa, {}), _core.peaks(isa))
         case = Case(shape, densities, types, modes, isas, threads, peers)
-        rows += case.measure(peaks, seconds / len(shapes))
+        rows += case.measure(seconds / len(shapes))
+    for row in rows:
+        row |= bound(row, peaks[row["isa"]], threads, row["kernel"] == "dot")
+        row["share_of_bound"] = row["bound_seconds"] / row["seconds"]
     return list(peaks.values()), rows
+
+
+def highest(peaks: Row, others: Row) -> Row:
+    """The higher of each rate: one sample may have met other work on the machine."""
+    return others | {name: max(rate, others[name]) for name, rate in peaks.items()}
 
 
 def _bind(

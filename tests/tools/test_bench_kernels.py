@@ -113,6 +113,12 @@ def test_the_bound_is_what_takes_longest(
     assert (found["bound"], found["bound_seconds"]) == (wanted[0], pytest.approx(wanted[1]))
 
 
+def test_the_higher_rate_counts() -> None:
+    one, other = {"isa": "avx2", "add": 1.0, "dot": 5.0}, {"isa": "avx2", "add": 2.0, "dot": 4.0}
+    assert bench_kernels.highest(one, other) == {"isa": "avx2", "add": 2.0, "dot": 5.0}
+    assert bench_kernels.highest({}, other) == other
+
+
 def test_json_has_its_keys_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--shape", CONV, "--shape", LINEAR, "--density", "0.5", "--density", "1.0", "--no-peers"]
     answer = answer_of(capsys, *flags)
