@@ -107,6 +107,7 @@ inline bool has_dot_unit() {
 #else
     return false;
 #endif
+}
 
 typedef int8x16_t Bytes;
 struct Sums {  // a product of at most 127 a step

@@ -57,7 +57,7 @@ void add_loads(uint64_t rounds, const uint8_t* buffer, size_t bytes) {
     }
 }
 
-void load_bytes(uint64_t rounds, const uint8_t* buffer, size_t bytes) {
+void load_all(uint64_t rounds, const uint8_t* buffer, size_t bytes) {
     for (; rounds; --rounds) {
         for (size_t at = 0; at < bytes; at += kChains * kBytes) {
 #pragma GCC unroll 12
@@ -100,7 +100,7 @@ uint64_t peak_loop(PeakLoop loop, uint64_t rounds, const uint8_t* buffer, size_t
             add_loads<peak_i16>(rounds, buffer, bytes);
             return rounds * (bytes / 2);
         case PeakLoop::load:
-            load_bytes(rounds, buffer, bytes);
+            load_all(rounds, buffer, bytes);
             return rounds * bytes;
         case PeakLoop::dot:
             break;
