@@ -77,6 +77,7 @@ lint: $(VENV)/.test
 bench: $(VENV)/.peers
 	$(BIN)/slt-bench codec
 	$(BIN)/slt-bench networks
+	$(BIN)/slt-bench kernels
 
 # The C++ tests without Python: as compiled for this machine, under the address and undefined-behaviour sanitizers, and
 # for aarch64 in qemu where the cross compiler is there.

@@ -20,6 +20,7 @@ namespace py = pybind11;
 
 void bind_random(py::module_& module);   // bind_random.cpp
 void bind_runtime(py::module_& module);  // bind_runtime.cpp
+void bind_peaks(py::module_& module);    // bind_peaks.cpp
 void bind_int8(py::module_& module);     // bind_int8.cpp
 
 namespace {
@@ -394,5 +395,6 @@ PYBIND11_MODULE(_core, module) {
                arg("sign"), arg("intervals"), arg("isa") = "", "As decode_static.");
     bind_layer(module);
     bind_runtime(module);
+    bind_peaks(module);
     bind_int8(module);
 }

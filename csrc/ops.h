@@ -85,6 +85,11 @@ constexpr uint32_t kBlockRows = 130;
 constexpr uint32_t kNarrowBlock = 256, kWideBlock = 1024, kNarrowKept = 258, kUnitRows = 128;
 // Bytes behind images and panels that gather_bytes may touch.
 constexpr size_t kGatherSlack = 64;
+// What bounds a kernel: lanes added, in registers or with an operand from memory,
+// multiply-accumulates of bytes, bytes loaded.
+enum class PeakLoop { add_f32, add_i16, add_load_f32, add_load_i16, dot, load };
+// Of a buffer that lies in any first-level cache; any buffer is a multiple of it.
+constexpr size_t kPeakL1Bytes = size_t{12} << 10;
 
 // What gives one output channel's int8 value in 32 bits (int8.cpp proves it exact): with a = clamp(acc, lo, hi),
 // clamp((a * m + r * m_r + c) >> s, low, 127), products and sums modulo 2^32.
@@ -162,6 +167,10 @@ struct Ops {
                         float* out);
     void (*add_floats)(const float* a, const float* b, size_t count, bool relu, float* out);
     void (*relu_floats)(const float* x, size_t count, float* out);
+
+    // As fast as the machine can, and what comes out is of no use: the operations of `rounds`
+    // rounds, each over the whole buffer where the loop reads one. Gives their number.
+    uint64_t (*peak_loop)(PeakLoop loop, uint64_t rounds, const uint8_t* buffer, size_t bytes);
 
     // ---- int8; int8_inl.h says what panels and unit lists are ----
 

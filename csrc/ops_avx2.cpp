@@ -76,6 +76,16 @@ inline void store_frequencies(const FrequencyTable& table, const uint32_t index[
     _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(even, odd, 0x31));
 }
 
+struct DotBytes {
+    typedef u64v V;
+    static constexpr uint64_t kMacs = 32;
+    static V step(V sum, V a, V b) {  // 16-bit sums
+        return V(_mm256_add_epi16(__m256i(sum), _mm256_maddubs_epi16(__m256i(a), __m256i(b))));
+    }
+};
+typedef DotBytes DotUnit;
+inline bool has_dot_unit() { return false; }
+
 typedef __m256i Bytes;
 typedef __m256i Sums;  // int16: two products of at most 255 a step
 constexpr uint8_t kDotOffset = 128;
@@ -137,6 +147,7 @@ inline int32_t total(ByteSums sums, size_t n) {
 #include "mask_inl.h"
 #include "conv_inl.h"
 #include "linear_inl.h"
+#include "peaks_inl.h"
 #include "dot_inl.h"
 #include "pack_inl.h"
 #include "int8_inl.h"

@@ -61,6 +61,23 @@ inline f32v add_kept(f32v sum, f32v x, uint32_t plus, uint32_t minus) {
     return f32v(_mm512_mask_sub_ps(added, __mmask16(minus), added, __m512(x)));
 }
 
+struct DotBytes {
+    typedef u64v V;
+    static constexpr uint64_t kMacs = 64;
+    static V step(V sum, V a, V b) {  // 16-bit sums
+        return V(_mm512_add_epi16(__m512i(sum), _mm512_maddubs_epi16(__m512i(a), __m512i(b))));
+    }
+};
+struct DotUnit {
+    typedef u64v V;
+    static constexpr uint64_t kMacs = 64;
+    static V step(V sum, V a, V b) {  // VNNI, which this file is not compiled for; 32-bit sums
+        __asm__("vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+        return sum;
+    }
+};
+inline bool has_dot_unit() { return __builtin_cpu_supports("avx512vnni"); }
+
 #include "dot_avx512_inl.h"
 typedef __m512i Sums;  // int16: two products of at most 255 a step
 constexpr uint32_t kDotQuads = 64;
@@ -98,6 +115,7 @@ inline int32_t total(ByteSums sums, size_t n) {
 #include "mask_inl.h"
 #include "conv_inl.h"
 #include "linear_inl.h"
+#include "peaks_inl.h"
 #include "dot_inl.h"
 #include "pack_inl.h"
 #include "int8_inl.h"

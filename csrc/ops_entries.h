@@ -21,6 +21,7 @@
 .list_units = list_units,
 .sum_units = sum_units,
 .linear_bytes = linear_bytes,
+.peak_loop = peak_loop,
 .requantise = requantise,
 .requantise_shorts = requantise_shorts,
 .quantise = quantise,

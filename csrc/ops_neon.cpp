@@ -1,5 +1,9 @@
 // NEON (Advanced SIMD), which every aarch64 machine has.
 #include <arm_neon.h>
+#if defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #include "lane_table.h"
 #include "mixed_law.h"
@@ -79,6 +83,32 @@ inline void store_frequencies(const FrequencyTable& table, const uint32_t index[
     }
 }
 
+struct DotBytes {
+    typedef int16x8_t V;
+    static constexpr uint64_t kMacs = 8;
+    static V step(V sum, V a, V b) {  // 16-bit sums
+        const int8x16_t x = vreinterpretq_s8_s16(a), w = vreinterpretq_s8_s16(b);
+        return vmlal_s8(sum, vget_low_s8(x), vget_low_s8(w));
+    }
+};
+struct DotUnit {
+    typedef int16x8_t V;
+    static constexpr uint64_t kMacs = 16;
+    static V step(V sum, V a, V b) {  // sdot, which this file is not compiled for; 32-bit sums
+        __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
+                : "+w"(sum)
+                : "w"(a), "w"(b));
+        return sum;
+    }
+};
+inline bool has_dot_unit() {
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#else
+    return false;
+#endif
+}
+
 typedef int8x16_t Bytes;
 struct Sums {  // a product of at most 127 a step
     int16x8_t low, high;
@@ -124,6 +154,7 @@ inline int32_t total(ByteSums sums, size_t) { return vaddvq_s32(sums); }
 #include "mask_inl.h"
 #include "conv_inl.h"
 #include "linear_inl.h"
+#include "peaks_inl.h"
 #include "dot_inl.h"
 #include "pack_inl.h"
 #include "int8_inl.h"

@@ -162,6 +162,18 @@ void decode(TileJob* jobs, size_t count, const Plane& scores, const Densities& d
 #include "int8_scalar.h"
 #include "kernels_scalar.h"
 
+// The bounds are those of the vectors that every machine of the architecture has, which the compiler
+// may use here too: kBytes is 16.
+struct DotBytes {
+    typedef int16_t V __attribute__((vector_size(16)));
+    static constexpr uint64_t kMacs = 8;
+    static V step(V sum, V a, V b) { return sum + a * b; }
+};
+typedef DotBytes DotUnit;
+inline bool has_dot_unit() { return false; }
+
+#include "peaks_inl.h"
+
 }  // namespace
 
 const Ops scalar_ops = {

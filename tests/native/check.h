@@ -63,5 +63,6 @@ void kernels();
 void dot_kernels();
 void int8_kernels();
 void checksums();
+void peaks();
 
 }  // namespace test

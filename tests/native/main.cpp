@@ -36,6 +36,7 @@ int main(int count, char** arguments) {
     test::dot_kernels();
     test::int8_kernels();
     test::checksums();
+    test::peaks();
     std::string isas;
     for (const slt::Ops* ops : slt::available_ops()) isas += std::string(" ") + ops->name;
     std::printf("%ld checks, %ld failed; %s:%s\n", checks, failures, slt::cpu_architecture(),

@@ -81,7 +81,7 @@ def test_text_fits_80_columns(capsys):
 @pytest.mark.parametrize(
     "flags",
     [
-        ["kernels"],
+        ["speed"],
         ["codec", "--mask", "35-35"],
         ["codec", "--isa", "mmx"],
         ["codec", "--net", "conv2/0.5/0-0"],
