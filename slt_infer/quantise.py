@@ -188,7 +188,7 @@ def _terms(ticket: Ticket) -> Iterator[_Term]:
     """
     network, quantisation = ticket.network, ticket.quantisation
     if quantisation is None:
-        message = "the ticket has no scales for int8: pack it again with them, or run it in f32"
+        message = "the ticket has no scales for int8: pack it again with slt-export --int8, or run it in f32"
         raise SltError("not-quantised", message, "quantisation")
     if ticket.others:
         raise TicketError("bad-value", "a ticket of several tasks is quantised", "header, quantisation")
