@@ -10,7 +10,7 @@ import numpy as np
 from slt_infer import _core
 from slt_infer.errors import SltError
 from slt_infer.quantise import Rounding, rounding, scales
-from slt_infer.runtime.layers import Geometry, Keep, Layers, Mode, addition_kernel
+from slt_infer.runtime.layers import LIST_DENSITY, Geometry, Keep, Layers, Mode, addition_kernel
 from slt_infer.runtime.schedule import Step
 from slt_infer.ticket import (
     Add,
@@ -26,8 +26,6 @@ from slt_infer.ticket import (
 )
 
 DOT = "dot products"
-# Resident convolutions up to this density keep lists: those of denser ones may take over 2 bits a weight.
-LIST_DENSITY = 0.2
 # Denser convolutions are faster as dot products than as additions. Timed on layers of ResNet-18 with AVX2 and
 # scalar code, where lists that are made anew at every use never paid, and lists that are kept always did;
 # AVX-512 and NEON have those of AVX2.
@@ -67,7 +65,7 @@ class Int8Layers(Layers[_core.Int8Layer]):
         dot = operator == "conv2d" and density > DOT_DENSITY[self.work.isa][mode]
         if dot and not self.multiplierless:
             return ("none" if mode == "stream" else "planes"), DOT
-        return addition_kernel(operator, density, mode, LIST_DENSITY)
+        return addition_kernel(operator, density, mode)
 
     def weights_of(
         self, code: _core.LayerCode, keep: Keep, kernel: str, geometry: Geometry, work: _core.Workspace

@@ -20,6 +20,8 @@ Mode = Literal["stream", "resident"]
 Keep = Literal["none", "planes", "lists"]
 Weights = TypeVar("Weights", _core.LayerWeights, _core.Int8Layer)
 
+LIST_DENSITY = 1 / 5  # resident lists, a byte a kept weight and more, stay below 2 bits a weight
+
 
 @dataclass(frozen=True)
 class LayerReport:
@@ -35,16 +37,13 @@ class LayerReport:
     weight_bytes: int
 
 
-def addition_kernel(operator: str, density: float, mode: Mode, list_density: float) -> tuple[Keep, str]:
-    """What a layer keeps and the name of its kernel of additions, by operator, density and mode.
-
-    list_density: up to it lists are kept.
-    """
+def addition_kernel(operator: str, density: float, mode: Mode) -> tuple[Keep, str]:
+    """What a layer keeps and the name of its kernel of additions, by operator, density and mode."""
     if operator == "linear":
         return ("none" if mode == "stream" else "planes"), "masked lanes"
     if mode == "stream":
         return "none", "lists of a row group"
-    return ("lists", "lists") if density <= list_density else ("planes", "planes, lists of a row group")
+    return ("lists", "lists") if density <= LIST_DENSITY else ("planes", "planes, lists of a row group")
 
 
 class Geometry(NamedTuple):
