@@ -36,6 +36,10 @@ struct Workspace {
     const Ops& ops;
     std::vector<float> panels, padded;     // of activations
     std::vector<std::vector<float>> sums;  // one per thread
+    // The same of int8 layers that add.
+    std::vector<int16_t> short_panels;
+    std::vector<int8_t> padded_bytes;
+    std::vector<std::vector<int32_t>> int_sums;
 };
 
 // The largest panel scratch of more than one image, in bytes.

@@ -70,6 +70,7 @@ const std::vector<const Ops*>& available_ops() {
                     Ops table = avx512_ops;
                     table.name = "avx512vnni";
                     table.dot_tile = dot_tile_avx512vnni;
+                    table.dot_columns = dot_columns_avx512vnni;
                     return table;
                 }();
                 found.push_back(&vnni);

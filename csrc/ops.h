@@ -80,6 +80,12 @@ constexpr size_t kTilePadding = 64;
 // Panel rows of a whole block, two of them zeros.
 constexpr uint32_t kBlockRows = 130;
 
+// Unit lists (int8_inl.h): positions of a block in lists of bytes, and in wide ones, of uint16; kept
+// weights whose sum int16 holds; rows that have lists together at most.
+constexpr uint32_t kNarrowBlock = 256, kWideBlock = 1024, kNarrowKept = 258, kUnitRows = 128;
+// Bytes behind images and panels that gather_bytes may touch.
+constexpr size_t kGatherSlack = 64;
+
 // What gives one output channel's int8 value in 32 bits (int8.cpp proves it exact): with a = clamp(acc, lo, hi),
 // clamp((a * m + r * m_r + c) >> s, low, 127), products and sums modulo 2^32.
 struct RequantiseChannel {
@@ -157,11 +163,42 @@ struct Ops {
     void (*add_floats)(const float* a, const float* b, size_t count, bool relu, float* out);
     void (*relu_floats)(const float* x, size_t count, float* out);
 
-    // ---- int8 ----
+    // ---- int8; int8_inl.h says what panels and unit lists are ----
 
-    // Sums of one channel to int8; residual null: r = 0.
-    void (*requantise)(const int32_t* sums, const int8_t* residual, size_t count,
-                       const RequantiseChannel& channel, int8_t* out);
+    uint32_t short_lanes;  // int16 of a vector
+
+    // Copies pixels into rows of a panel of int16: row i takes the runs, in order, of image +
+    // offsets[i]; what stands behind them is anything. May read kGatherSlack bytes behind the
+    // pixels and write as many behind the rows.
+    void (*gather_bytes)(const int8_t* image, const uint32_t* offsets, uint32_t rows,
+                         const Run* runs, uint32_t count, uint32_t stride, uint32_t width,
+                         int16_t* to);
+
+    // Writes the unit lists of a block of `words` words of each of `rows` rows, and anything up to
+    // kListPadding bytes behind; returns their end. since[row]: kept weights since the sums were
+    // last widened.
+    uint8_t* (*list_units)(const uint64_t* kept, const uint64_t* sign, size_t row_words,
+                           uint32_t rows, uint32_t words, bool wide, uint16_t* since,
+                           uint8_t* out);
+
+    // Sums [rows][vectors] of a panel of 1, 2 or 4 vectors by the unit lists of `blocks` blocks:
+    // true where they are in wide_sums, false where int16 holds them and they are in sums.
+    bool (*sum_units)(const uint8_t* lists, bool wide, uint32_t blocks, const int16_t* panel,
+                      uint32_t vectors, uint32_t rows, int16_t* sums, int32_t* wide_sums);
+
+    // sums[image * sums_stride + row]; an image of x has 64 * row_words bytes, `x_stride` apart.
+    void (*linear_bytes)(const uint64_t* kept, const uint64_t* sign, size_t row_words,
+                         uint32_t rows, const int8_t* x, size_t x_stride, size_t images,
+                         int32_t* sums, size_t sums_stride);
+
+    // `rows` rows of `count` sums to int8; out and residual (null: r = 0) go on after `stride`, the
+    // channel by channel_step, 0 or 1.
+    void (*requantise)(const int32_t* sums, size_t sums_stride, const int8_t* residual,
+                       size_t stride, uint32_t rows, size_t count,
+                       const RequantiseChannel* channel, size_t channel_step, int8_t* out);
+    void (*requantise_shorts)(const int16_t* sums, size_t sums_stride, const int8_t* residual,
+                              size_t stride, uint32_t rows, size_t count,
+                              const RequantiseChannel* channel, size_t channel_step, int8_t* out);
     // clamp(rint(x / scale), -127, 127), ties to even; x not NaN.
     void (*quantise)(const float* x, size_t count, float scale, int8_t* out);
     void (*relu_bytes)(const int8_t* x, size_t count, int8_t* out);
@@ -171,17 +208,18 @@ struct Ops {
     uint8_t dot_offset;   // what activations in tiles have added to them
     uint32_t dot_pixels;  // pixels of a vector of a tile
 
-    // Bytes +1, -1 and 0 of the positions of `words` words of bit planes, 64 of each.
-    void (*unpack_signs)(const uint64_t* kept, const uint64_t* sign, size_t words, int8_t* out);
+    // Bytes +1, -1 and 0 of the positions of `words` words of bit planes, 64 of each; gives their
+    // sum.
+    int64_t (*unpack_signs)(const uint64_t* kept, const uint64_t* sign, size_t words, int8_t* out);
 
     // to[4 j + c] = planes[c][j] + dot_offset, for c < 4, j < count.
     void (*interleave_channels)(const int8_t* const* planes, size_t count, uint8_t* to);
 
-    // Copies pixels of four bytes into a tile: quad i takes the runs, in order, of image + 4 *
-    // offsets[i]; what stands behind them is anything. May read and write up to kTilePadding bytes
-    // behind what it is given.
+    // Copies pixels of four bytes, two vectors at most, into quads `quad_bytes` apart: quad i takes
+    // the runs, in order, of image + 4 * offsets[i]; what stands behind them is anything. May read
+    // and write up to kTilePadding bytes behind what it is given.
     void (*gather_quads)(const uint8_t* image, const uint32_t* offsets, uint32_t quads,
-                         const Run* runs, uint32_t count, uint32_t stride, uint32_t vectors,
+                         const Run* runs, uint32_t count, uint32_t stride, size_t quad_bytes,
                          uint8_t* tile);
 
     // sums[r * sums_stride + pixel] = start[r] + the products of the row at weights + r *
@@ -189,15 +227,24 @@ struct Ops {
     void (*dot_tile)(const int8_t* weights, size_t row_bytes, uint32_t rows, const uint8_t* tile,
                      uint32_t quads, uint32_t vectors, const int32_t* start, int32_t* sums,
                      size_t sums_stride);
+
+    // sums[r * sums_stride + c] = start[r] + the products of a row with column c, at columns + c *
+    // column_bytes. Reads `bytes` rounded up to 64 of each, zeros of the rows' behind `bytes`.
+    void (*dot_columns)(const int8_t* weights, size_t row_bytes, uint32_t rows,
+                        const uint8_t* columns, size_t column_bytes, uint32_t count, size_t bytes,
+                        const int32_t* start, int32_t* sums, size_t sums_stride);
 };
 
 extern const Ops scalar_ops;
 #if defined(__x86_64__)
 extern const Ops avx2_ops, avx512_ops;
-// In the place of avx512_ops.dot_tile where the machine has VNNI.
+// dot_tile and dot_columns for machines with VNNI.
 void dot_tile_avx512vnni(const int8_t* weights, size_t row_bytes, uint32_t rows,
                          const uint8_t* tile, uint32_t quads, uint32_t vectors,
                          const int32_t* start, int32_t* sums, size_t sums_stride);
+void dot_columns_avx512vnni(const int8_t* weights, size_t row_bytes, uint32_t rows,
+                            const uint8_t* columns, size_t column_bytes, uint32_t count,
+                            size_t bytes, const int32_t* start, int32_t* sums, size_t sums_stride);
 #elif defined(__aarch64__)
 extern const Ops neon_ops;
 #endif

@@ -1,4 +1,4 @@
-// The dot kernel of AVX-512 with VNNI, which replaces that of the table of ops_avx512.cpp (isa.cpp).
+// The dot kernels of AVX-512 with VNNI, which replace those of the table of ops_avx512.cpp (isa.cpp).
 #include <immintrin.h>
 
 #include "ops.h"
@@ -21,6 +21,14 @@ void dot_tile_avx512vnni(const int8_t* weights, size_t row_bytes, uint32_t rows,
                          const uint8_t* tile, uint32_t quads, uint32_t vectors,
                          const int32_t* start, int32_t* sums, size_t sums_stride) {
     dot_tile(weights, row_bytes, rows, tile, quads, vectors, start, sums, sums_stride);
+}
+
+void dot_columns_avx512vnni(const int8_t* weights, size_t row_bytes, uint32_t rows,
+                            const uint8_t* columns, size_t column_bytes, uint32_t count,
+                            size_t bytes, const int32_t* start, int32_t* sums,
+                            size_t sums_stride) {
+    dot_columns(weights, row_bytes, rows, columns, column_bytes, count, bytes, start, sums,
+                sums_stride);
 }
 
 }  // namespace slt

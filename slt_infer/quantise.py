@@ -246,8 +246,11 @@ def rounding(ticket: Ticket) -> dict[int, Rounding]:
             factor, shift = layer.affine
         elif layer is not None:
             factor, shift = (np.full(layer.shape.out, x) for x in (float(layer.constant), 0.0))
-        m = np.rint(_powers(term.real(factor), pow2) * 2.0**s)
-        b = np.rint(shift.astype(np.float64) / term.s_out * 2.0**s)
+        real = term.real(factor)
+        near = _powers(real, pow2)
+        with_factor = np.divide(near, real, out=np.ones_like(near), where=real != 0)
+        m = np.rint(near * 2.0**s)
+        b = np.rint(shift.astype(np.float64) / term.s_out * with_factor * 2.0**s)
         found[term.value] = Rounding(
             m.astype(np.int32),
             int(np.rint(_powers(term.residual, pow2) * 2.0**s)),

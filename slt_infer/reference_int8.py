@@ -81,7 +81,9 @@ def rounded(
     no s fits.
     """
     if pow2:
-        factors, factor_r = [power_of_two(factor) for factor in factors], power_of_two(factor_r)
+        powers = [power_of_two(factor) for factor in factors]
+        shifts = [b * (near / m) if m else b for b, m, near in zip(shifts, factors, powers, strict=True)]
+        factors, factor_r = powers, power_of_two(factor_r)
     largest = max(*map(abs, factors), abs(factor_r))
     fitting = [s for s in range(23) if round(largest * 2**s) <= 32767]
     if not fitting:

@@ -109,7 +109,7 @@ def engines(ticket: Ticket, threads: int) -> list[tuple[Row, bench_peers.Engine]
 
 
 def own_engines(ticket: Ticket, image: np.ndarray, threads: int) -> list[tuple[Row, bench_peers.Engine]]:
-    """f32, int8 with any kernel, and int8 by additions alone, whose scales and multipliers are powers of two."""
+    """f32, int8 with any kernel, and int8 by additions alone, scales and multipliers powers of two."""
     noise = bench_peers.noise(ticket.network.input)
     made: list[tuple[Row, bench_peers.Engine]] = []
     kinds: tuple[tuple[DType, bool], ...] = (("f32", True), ("int8", False), ("int8", True))

@@ -25,9 +25,15 @@ from slt_infer.ticket import (
     inputs_of,
 )
 
-# Convolutions of a greater density are faster as dense dot products than as additions.
-DOT_DENSITY = {"scalar": 1.0, "avx2": 0.4, "avx512": 0.25, "neon": 0.4}
 DOT = "dot products"
+# Resident convolutions up to this density keep lists: those of denser ones may take over 2 bits a weight.
+LIST_DENSITY = 0.2
+# Denser convolutions are faster as dot products than as additions. Timed on layers of ResNet-18 with AVX2 and
+# scalar code, where lists that are made anew at every use never paid, and lists that are kept always did;
+# AVX-512 and NEON have those of AVX2.
+_VECTORS: dict[Mode, float] = {"stream": 0.0, "resident": LIST_DENSITY}
+_SCALAR: dict[Mode, float] = {"stream": 1.0, "resident": 1.0}
+DOT_DENSITY = {"scalar": _SCALAR, "avx2": _VECTORS, "avx512": _VECTORS, "neon": _VECTORS}
 
 
 def quantisation_of(ticket: Ticket) -> Quantisation:
@@ -58,10 +64,10 @@ class Int8Layers(Layers[_core.Int8Layer]):
         super().__init__(ticket, mode, threads, isa)
 
     def kernel_of(self, operator: str, density: float, mode: Mode) -> tuple[Keep, str]:
-        dot = operator == "conv2d" and density > DOT_DENSITY[self.work.isa]
+        dot = operator == "conv2d" and density > DOT_DENSITY[self.work.isa][mode]
         if dot and not self.multiplierless:
             return ("none" if mode == "stream" else "planes"), DOT
-        return addition_kernel(operator, density, mode)
+        return addition_kernel(operator, density, mode, LIST_DENSITY)
 
     def weights_of(
         self, code: _core.LayerCode, keep: Keep, kernel: str, geometry: Geometry, work: _core.Workspace

@@ -20,8 +20,6 @@ Mode = Literal["stream", "resident"]
 Keep = Literal["none", "planes", "lists"]
 Weights = TypeVar("Weights", _core.LayerWeights, _core.Int8Layer)
 
-LIST_DENSITY = 1 / 8
-
 
 @dataclass(frozen=True)
 class LayerReport:
@@ -37,13 +35,16 @@ class LayerReport:
     weight_bytes: int
 
 
-def addition_kernel(operator: str, density: float, mode: Mode) -> tuple[Keep, str]:
-    """What a layer keeps and the name of its kernel of additions, by operator, density and mode."""
+def addition_kernel(operator: str, density: float, mode: Mode, list_density: float) -> tuple[Keep, str]:
+    """What a layer keeps and the name of its kernel of additions, by operator, density and mode.
+
+    list_density: up to it lists are kept.
+    """
     if operator == "linear":
         return ("none" if mode == "stream" else "planes"), "masked lanes"
     if mode == "stream":
         return "none", "lists of a row group"
-    return ("lists", "lists") if density <= LIST_DENSITY else ("planes", "planes, lists of a row group")
+    return ("lists", "lists") if density <= list_density else ("planes", "planes, lists of a row group")
 
 
 class Geometry(NamedTuple):

@@ -123,7 +123,9 @@ def integers(header: dict[str, Any], layers: list[Any], value: int) -> tuple[lis
             pixels = math.prod(check_graph(header)[read][1:])
         real, bias = [given / out / pixels], [0.0]
     if header["quantisation"][1]:
-        real, residual = [nearest_power(number) for number in real], nearest_power(residual)
+        near = [nearest_power(number) for number in real]
+        bias = [b * (n / number) if number else b for b, n, number in zip(bias, near, real, strict=True)]
+        real, residual = near, nearest_power(residual)
     largest = max(map(abs, [*real, residual]))
     need(round(Fraction(largest)) <= 32767, "a multiplier")
     s = next(s for s in range(22, -1, -1) if round(Fraction(largest) * 2**s) <= 32767)

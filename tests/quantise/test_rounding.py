@@ -122,6 +122,21 @@ def test_pow2_needs_no_multiplier(codes, numbers):
             assert exact**2 < Fraction(1, 2) * (1 + Fraction(1, 2**50))
 
 
+@FEW
+@given(codes=NEAR, numbers=st.lists(st.floats(-4, 4, width=32), min_size=AFFINES, max_size=AFFINES))
+def test_pow2_leaves_the_sum_at_which_a_channel_is_zero(codes, numbers):
+    """b : m is shift : (scale * S_in), but for the rounding of b."""
+    made = ticket(powers(codes), True, numbers)
+    of, scale = quantise.rounding(made)[1], quantise.scales(made.network, made.quantisation)
+    columns = zip(*made.layers[0].affine.tolist(), of.m.tolist(), of.b.tolist(), strict=True)
+    for factor, shift, m, b in columns:
+        if m:
+            exact = Fraction(shift) * m / (Fraction(factor) * Fraction(scale[0]))
+            assert abs(b - exact) <= Fraction(1, 2) + abs(exact) * Fraction(1, 2**50)
+        elif factor == 0:
+            assert abs(b - Fraction(shift) / Fraction(scale[1]) * 2**of.s) <= Fraction(1, 2)
+
+
 def test_the_edges_of_s_and_b():
     def of(scale: float, shift: float = 0.0, codes: list[int] = ZEROS) -> quantise.Rounding:
         return quantise.rounding(ticket(codes, False, [*4 * [scale], *4 * [shift], *6 * [1.0]]))[1]

@@ -14,7 +14,7 @@ from slt_infer.errors import SltError
 from slt_infer.quantise import joined, scale_of
 from slt_infer.reference_int8 import joined_values, run_int8, values_int8
 from slt_infer.runtime import Plan
-from slt_infer.runtime.int8 import DOT, DOT_DENSITY
+from slt_infer.runtime.int8 import DOT
 from slt_infer.runtime.schedule import schedule
 from slt_infer.runtime.synthetic import synthetic_ticket
 from slt_infer.ticket import Add, Conv2d, Freeze, Linear, Network, Quantisation, Source, Ticket
@@ -215,16 +215,19 @@ def test_kernels_by_operator_density_and_mode(isa: str) -> None:
         (conv, 1.0, Freeze(), "resident", False, DOT),
         (conv, 1.0, Freeze(), "stream", True, "lists of a row group"),
         (conv, 1.0, Freeze(), "resident", True, rows),
-        (conv, 0.2, Freeze(), "resident", False, rows),
-        (conv, 0.05, Freeze(), "resident", False, "lists"),
-        (conv, 0.05, Freeze(), "stream", False, "lists of a row group"),
+        (conv, 0.25, Freeze(), "resident", False, DOT),
+        (conv, 0.25, Freeze(), "resident", True, rows),
+        (conv, 0.18, Freeze(), "resident", False, "lists"),
+        (conv, 0.18, Freeze(), "resident", True, "lists"),
+        (conv, 0.05, Freeze(), "stream", False, DOT),
+        (conv, 0.05, Freeze(), "stream", True, "lists of a row group"),
         (linear, 1.0, Freeze(), "resident", False, "masked lanes"),
         (linear, 0.05, Freeze(), "stream", True, "masked lanes"),
     ):
         ticket = int8_ticket(network, density, freeze=freeze)
         net = Plan(ticket, dtype="int8", mode=mode, isa=isa, multiplierless=multiplierless)  # type: ignore[arg-type]
         wanted = rows if kernel == DOT and mode == "resident" else "lists of a row group"
-        assert net.layers[0].kernel == (kernel if kernel != DOT or DOT_DENSITY[isa] < 1 else wanted)
+        assert net.layers[0].kernel == (wanted if kernel == DOT and isa == "scalar" else kernel)
         assert net.multiplierless == multiplierless
     assert Plan(ticket).multiplierless
 
