@@ -4,6 +4,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "images.h"
+
 namespace slt {
 
 namespace {
@@ -29,89 +31,19 @@ struct Panels {
 
 uint32_t panel_width(uint32_t bundle, const Ops& ops) { return 4 / bundle * ops.float_lanes; }
 
-float* room(std::vector<float>& buffer, size_t size) {
-    if (buffer.size() < size) {
-        std::vector<float>().swap(buffer);
-        buffer.resize(size);
-    }
-    return buffer.data();
-}
-
-size_t padded_floats(const ConvShape& s) {
-    return s.channels * (s.height + 2 * size_t{s.padding}) * (s.width + 2 * size_t{s.padding});
-}
-
-// Copies of `n` images with their padding, zeros, written out; the images themselves where there is
-// none.
-const float* pad_images(const float* x, size_t n, const ConvShape& s, Workspace& work) {
-    if (s.padding == 0) return x;
-    const size_t columns = s.width + 2 * size_t{s.padding};
-    const size_t planes = n * s.channels, floats = padded_floats(s) / s.channels;
-    float* copies = room(work.padded, planes * floats);
-    work.threads.run([&](uint32_t part) {
-        const auto [begin, end] =
-            share(static_cast<uint32_t>(planes), 1, part, work.threads.count());
-        for (size_t plane = begin; plane < end; ++plane) {
-            const float* from = x + plane * s.height * s.width;
-            float* to = copies + plane * floats;
-            std::fill_n(to, s.padding * columns, 0.0f);
-            to += s.padding * columns;
-            for (uint32_t row = 0; row < s.height; ++row, to += columns, from += s.width) {
-                std::fill_n(to, s.padding, 0.0f);
-                std::memcpy(to + s.padding, from, sizeof(float) * s.width);
-                std::fill_n(to + s.padding + s.width, s.padding, 0.0f);
-            }
-            std::fill_n(to, s.padding * columns, 0.0f);
-        }
-    });
-    return copies;
-}
-
-// Where the K positions of a row of weights lie, relative to the first pixel of a window's first
-// channel.
-std::vector<uint32_t> position_offsets(const ConvShape& s) {
-    const size_t rows = s.height + 2 * size_t{s.padding}, columns = s.width + 2 * size_t{s.padding};
-    std::vector<uint32_t> offsets;
-    offsets.reserve(size_t{s.kernel_rows} * s.kernel_columns * s.inputs());
-    for (uint32_t row = 0; row < s.kernel_rows; ++row) {
-        for (uint32_t column = 0; column < s.kernel_columns; ++column) {
-            for (uint32_t channel = 0; channel < s.inputs(); ++channel) {
-                offsets.push_back(
-                    static_cast<uint32_t>(channel * rows * columns + row * columns + column));
-            }
-        }
-    }
-    return offsets;
-}
-
-// The output pixels [begin, end) of all images as runs, none over the end of an output row.
-void find_runs(const ConvShape& s, size_t begin, size_t end, std::vector<Run>& runs) {
-    const size_t row_floats = s.width + 2 * size_t{s.padding}, image_floats = padded_floats(s);
-    const size_t pixels = s.out_pixels(), columns = s.out_columns();
-    runs.clear();
-    while (begin < end) {
-        const size_t image = begin / pixels, pixel = begin % pixels, row = pixel / columns,
-                     column = pixel % columns;
-        const size_t length = std::min(columns - column, end - begin);
-        const size_t from = image * image_floats + (row * row_floats + column) * s.stride;
-        runs.push_back({static_cast<uint32_t>(from), static_cast<uint32_t>(length)});
-        begin += length;
-    }
-}
-
 Panels make_panels(const float* x, size_t n, const ConvShape& s, uint32_t width, Workspace& work) {
     Panels panels{
         s.kernel_rows * s.kernel_columns * s.inputs(), 0, width, n * s.out_pixels(), 0, nullptr};
     panels.blocks = static_cast<uint32_t>((panels.fan_in + kBlock - 1) / kBlock);
     panels.count = (panels.pixels + width - 1) / width;
-    if (padded_floats(s) * n >= uint64_t{1} << 32)
+    if (padded_size(s) * n >= uint64_t{1} << 32)
         throw std::length_error("an image of 2^32 numbers, padding included");
     float* data = room(work.panels, s.groups * panels.count * panels.floats() + 16);
     data += (64 - reinterpret_cast<uintptr_t>(data) % 64) % 64 / sizeof(float);
     panels.data = data;
-    const float* images = pad_images(x, n, s, work);
+    const float* images = pad_images(x, n, s, work.padded, work.threads);
     const std::vector<uint32_t> offsets = position_offsets(s);
-    const size_t group_floats = padded_floats(s) / s.groups;
+    const size_t group_floats = padded_size(s) / s.groups;
     work.threads.run([&](uint32_t part) {
         std::vector<Run> runs;
         const auto [begin, end] =
@@ -204,7 +136,9 @@ void multiply_planes(const PlaneRows& rows, uint32_t bundle, const Panels& panel
 }  // namespace
 
 Workspace::Workspace(const WeightMemoryPtr& memory, uint32_t thread_count, const Ops& table)
-    : threads(thread_count), weights(memory, threads.count()), ops(table), sums(threads.count()) {}
+    : threads(thread_count), weights(memory, threads.count()), ops(table), sums(threads.count()),
+      short_panel(threads.count()),
+      int_sums(threads.count()) {}
 
 uint32_t bundle_for(size_t pixels, const Ops& ops) {
     return pixels <= ops.float_lanes ? 4 : pixels <= 2 * size_t{ops.float_lanes} ? 2 : 1;
@@ -241,7 +175,7 @@ double LayerWeights::scratch_bytes(const Ops& ops) const {
     const double panels = static_cast<double>((shape_.out_pixels() + width - 1) / width);
     const double rows = static_cast<double>(panel_rows(fan_in_));
     return 4.0 *
-           (shape_.groups * panels * rows * width + static_cast<double>(padded_floats(shape_)));
+           (shape_.groups * panels * rows * width + static_cast<double>(padded_size(shape_)));
 }
 
 void LayerWeights::visit_planes(Workspace& work,

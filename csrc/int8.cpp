@@ -1,10 +1,10 @@
 #include "int8.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <stdexcept>
 
+#include "add.h"
 #include "dot.h"
 
 namespace slt {
@@ -82,37 +82,74 @@ Requantiser::Requantiser(std::vector<int64_t> m, std::vector<int64_t> b, int64_t
     }
 }
 
-void Requantiser::store(size_t channel, const int32_t* sums, const int8_t* residual, size_t count,
-                        int8_t* out, const Ops& ops) const {
-    ops.requantise(sums, residual, count, channels_[channels_.size() > 1 ? channel : 0], out);
+template <class Sum>
+void Requantiser::store(size_t channel, uint32_t rows, size_t count, const Sum* sums,
+                        size_t sums_stride, const int8_t* residual, int8_t* out, size_t stride,
+                        const Ops& ops) const {
+    const size_t step = channels_.size() > 1;
+    const auto kernel = [&] {
+        if constexpr (sizeof(Sum) == 4) return ops.requantise;
+        else return ops.requantise_shorts;
+    }();
+    kernel(sums, sums_stride, residual, stride, rows, count, &channels_[channel * step], step, out);
 }
 
-void Requantiser::store(size_t channel, const int32_t* sums, const int8_t* residual, size_t count,
-                        int32_t* out, const Ops&) const {
-    if (channels_.size() == 1) channel = 0;
-    for (size_t i = 0; i < count; ++i) {
-        int64_t t = sums[i] * m_[channel] + b_[channel] + ((int64_t{1} << s_) >> 1);
-        if (residual) t += residual[i] * m_r_;
-        out[i] = static_cast<int32_t>(
-            std::clamp<int64_t>(t >> s_, std::numeric_limits<int32_t>::min(),
-                                std::numeric_limits<int32_t>::max()));
+template <class Sum>
+void Requantiser::store(size_t channel, uint32_t rows, size_t count, const Sum* sums,
+                        size_t sums_stride, const int8_t* residual, int32_t* out, size_t stride,
+                        const Ops&) const {
+    const size_t step = channels_.size() > 1;
+    for (size_t row = 0; row < rows; ++row, sums += sums_stride) {
+        const int64_t m = m_[(channel + row) * step],
+                      c = b_[(channel + row) * step] + ((int64_t{1} << s_) >> 1);
+        for (size_t i = 0; i < count; ++i) {
+            const int64_t r = residual ? residual[row * stride + i] : 0;
+            out[row * stride + i] = static_cast<int32_t>(std::clamp<int64_t>(
+                (sums[i] * m + r * m_r_ + c) >> s_, std::numeric_limits<int32_t>::min(),
+                std::numeric_limits<int32_t>::max()));
+        }
     }
 }
 
-void Sink::store(uint32_t row, size_t first_pixel, size_t count, const int32_t* sums) const {
+#define SLT_STORE(Sum, Out)                                                                  \
+    template void Requantiser::store(size_t, uint32_t, size_t, const Sum*, size_t,           \
+                                     const int8_t*, Out*, size_t, const Ops&) const
+SLT_STORE(int16_t, int8_t);
+SLT_STORE(int32_t, int8_t);
+SLT_STORE(int16_t, int32_t);
+SLT_STORE(int32_t, int32_t);
+#undef SLT_STORE
+
+template <class Sum>
+void Sink::store_rows(uint32_t row, uint32_t count_rows, size_t first_pixel, size_t count,
+                      const Sum* sums, size_t sums_stride) const {
     while (count) {
         const size_t image = first_pixel / pixels, pixel = first_pixel % pixels;
         const size_t length = std::min(pixels - pixel, count);
         const size_t at = (image * rows + row) * pixels + pixel;
         const int8_t* r = residual ? residual + at : nullptr;
         if (out) {
-            requantiser.store(row, sums, r, length, out + at, ops);
+            requantiser.store(row, count_rows, length, sums, sums_stride, r, out + at, pixels, ops);
         } else {
-            requantiser.store(row, sums, r, length, logits + at, ops);
+            requantiser.store(row, count_rows, length, sums, sums_stride, r, logits + at, pixels,
+                              ops);
         }
         sums += length, first_pixel += length, count -= length;
     }
 }
+
+template void Sink::store_rows(uint32_t, uint32_t, size_t, size_t, const int16_t*, size_t) const;
+template void Sink::store_rows(uint32_t, uint32_t, size_t, size_t, const int32_t*, size_t) const;
+
+namespace {
+
+// Whether the convolution is a product with a vector.
+bool is_linear(const ConvShape& s) {
+    return s.height == 1 && s.width == 1 && s.kernel_rows == 1 && s.kernel_columns == 1 &&
+           s.groups == 1 && s.padding == 0;
+}
+
+}  // namespace
 
 Int8Layer::Int8Layer(std::shared_ptr<const LayerCode> code, Keep keep, Kernel kernel,
                      const ConvShape& shape, Workspace& work)
@@ -125,17 +162,23 @@ Int8Layer::Int8Layer(std::shared_ptr<const LayerCode> code, Keep keep, Kernel ke
         out_ % shape.groups != 0) {
         throw std::invalid_argument("the layer's weights do not fit its shape");
     }
-    if (keep != Keep::none) {
-        planes_ = std::make_unique<ResidentPlanes>(*code_, work.weights, work.threads, work.ops);
-        code_.reset();
+    if (keep == Keep::lists && kernel == Kernel::add && !is_linear(shape)) {
+        lists_ = ResidentUnits::make(*code_, out_ / shape.groups,
+                                     add_rows(shape.out_pixels(), work.ops), work.weights,
+                                     work.threads, work.ops);
     }
+    if (keep != Keep::none && !lists_) {
+        planes_ = std::make_unique<ResidentPlanes>(*code_, work.weights, work.threads, work.ops);
+    }
+    if (keep != Keep::none) code_.reset();
 }
 
-size_t Int8Layer::resident_bytes() const { return planes_ ? planes_->bytes() : 0; }
+size_t Int8Layer::resident_bytes() const {
+    return (planes_ ? planes_->bytes() : 0) + (lists_ ? lists_->bytes() : 0);
+}
 
 double Int8Layer::scratch_bytes(const Ops& ops) const {
-    if (kernel_ == Kernel::dot) return dot_scratch_bytes(shape_, ops);
-    return 2.0 * fan_in_ * shape_.groups * static_cast<double>(shape_.out_pixels());
+    return kernel_ == Kernel::dot ? dot_scratch_bytes(shape_, ops) : add_scratch_bytes(shape_, ops);
 }
 
 void Int8Layer::visit_planes(Workspace& work,
@@ -145,78 +188,21 @@ void Int8Layer::visit_planes(Workspace& work,
 }
 
 void Int8Layer::conv2d(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const {
+    const Visit visit = [&](const auto& use) { visit_planes(work, use); };
     if (kernel_ == Kernel::dot) {
-        const Visit visit = [&](const auto& use) { visit_planes(work, use); };
-        return dot_conv2d(visit, x, n, shape_, sink, work);
+        dot_conv2d(visit, x, n, shape_, sink, work);
+    } else if (is_linear(shape_)) {
+        add_linear(visit, x, n, fan_in_, sink, work);
+    } else if (lists_) {
+        add_conv2d(*lists_, x, n, shape_, sink, work);
+    } else {
+        add_conv2d(visit, x, n, shape_, sink, work);
     }
-    const ConvShape& s = shape_;
-    const size_t image = size_t{s.channels} * s.height * s.width, pixels = s.out_pixels();
-    std::vector<int16_t> panel(n * s.groups * fan_in_ * pixels);
-    int16_t* to = panel.data();
-    for (size_t i = 0; i < n; ++i) {
-        for (uint32_t group = 0; group < s.groups; ++group) {
-            for (uint32_t k = 0; k < fan_in_; ++k) {
-                const uint32_t tap = k / s.inputs(), channel = group * s.inputs() + k % s.inputs();
-                for (uint32_t p = 0; p < pixels; ++p) {
-                    const int64_t row = int64_t{p / s.out_columns()} * s.stride +
-                                        tap / s.kernel_columns - s.padding;
-                    const int64_t column = int64_t{p % s.out_columns()} * s.stride +
-                                           tap % s.kernel_columns - s.padding;
-                    const bool inside =
-                        row >= 0 && column >= 0 && row < s.height && column < s.width;
-                    *to++ = inside
-                                ? x[i * image + (size_t{channel} * s.height + row) * s.width + column]
-                                : 0;
-                }
-            }
-        }
-    }
-    visit_planes(work, [&](const PlaneRows& rows) {
-        work.threads.run([&](uint32_t part) {
-            std::vector<int32_t> sums(pixels);
-            const auto [begin, end] = share(rows.count, 1, part, work.threads.count());
-            for (uint32_t row = begin; row < end; ++row) {
-                const uint32_t o = rows.first + row;
-                for (size_t i = 0; i < n; ++i) {
-                    const int16_t* from =
-                        panel.data() + (i * s.groups + o / (out_ / s.groups)) * fan_in_ * pixels;
-                    std::fill(sums.begin(), sums.end(), 0);
-                    for (uint32_t k = 0; k < fan_in_; ++k, from += pixels) {
-                        const size_t word = row * rows.row_words + k / 64;
-                        if (!(rows.kept[word] >> (k % 64) & 1)) continue;
-                        const bool minus = rows.sign[word] >> (k % 64) & 1;
-                        for (size_t p = 0; p < pixels; ++p)
-                            sums[p] = minus ? sums[p] - from[p] : sums[p] + from[p];
-                    }
-                    sink.store(o, i * pixels, pixels, sums.data());
-                }
-            }
-        });
-    });
 }
 
 void Int8Layer::linear(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const {
-    if (kernel_ == Kernel::dot) {
-        const Visit visit = [&](const auto& use) { visit_planes(work, use); };
-        return dot_linear(visit, x, n, fan_in_, sink, work);
-    }
-    visit_planes(work, [&](const PlaneRows& rows) {
-        work.threads.run([&](uint32_t part) {
-            const auto [begin, end] = share(rows.count, 1, part, work.threads.count());
-            for (uint32_t row = begin; row < end; ++row) {
-                for (size_t i = 0; i < n; ++i) {
-                    int32_t sum = 0;
-                    for (uint32_t k = 0; k < fan_in_; ++k) {
-                        const size_t word = row * rows.row_words + k / 64;
-                        if (!(rows.kept[word] >> (k % 64) & 1)) continue;
-                        const int32_t value = x[i * fan_in_ + k];
-                        sum += rows.sign[word] >> (k % 64) & 1 ? -value : value;
-                    }
-                    sink.store(rows.first + row, i, 1, &sum);
-                }
-            }
-        });
-    });
+    if (!is_linear(shape_)) throw std::invalid_argument("the layer is a convolution");
+    conv2d(x, n, sink, work);
 }
 
 }  // namespace slt

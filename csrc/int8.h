@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "conv.h"
-#include "weights.h"
+#include "units.h"
 
 namespace slt {
 
@@ -21,11 +21,14 @@ class Requantiser {
                 int64_t low);
 
     size_t channels() const { return channels_.size(); }  // 1: the same for every channel
-    // `count` sums of one channel; residual may be null, and is read only where m_r is not 0.
-    void store(size_t channel, const int32_t* sums, const int8_t* residual, size_t count,
-               int8_t* out, const Ops& ops) const;
-    void store(size_t channel, const int32_t* sums, const int8_t* residual, size_t count,
-               int32_t* out, const Ops& ops) const;
+    // Sums of consecutive channels, or of one and the same, to [rows] of `count`: the next row of
+    // out and residual (null: none) is `stride` further. Sum is int16_t or int32_t.
+    template <class Sum>
+    void store(size_t channel, uint32_t rows, size_t count, const Sum* sums, size_t sums_stride,
+               const int8_t* residual, int8_t* out, size_t stride, const Ops& ops) const;
+    template <class Sum>
+    void store(size_t channel, uint32_t rows, size_t count, const Sum* sums, size_t sums_stride,
+               const int8_t* residual, int32_t* out, size_t stride, const Ops& ops) const;
 
   private:
     std::vector<RequantiseChannel> channels_;
@@ -47,7 +50,13 @@ struct Sink {
     // int32 sums of one row over a run of output pixels of all images: `first_pixel` is image *
     // pixels + pixel, and the run may go on over the end of an image. Threads may store different
     // runs at the same time.
-    void store(uint32_t row, size_t first_pixel, size_t count, const int32_t* sums) const;
+    void store(uint32_t row, size_t first_pixel, size_t count, const int32_t* sums) const {
+        store_rows(row, 1, first_pixel, count, sums, 0);
+    }
+    // The same of consecutive rows, whose sums are `sums_stride` apart; Sum is int16_t or int32_t.
+    template <class Sum>
+    void store_rows(uint32_t row, uint32_t count_rows, size_t first_pixel, size_t count,
+                    const Sum* sums, size_t sums_stride) const;
 };
 
 // Shows consecutive groups of rows of a layer's bit planes to a function; what it sees lives until
@@ -88,7 +97,7 @@ class Int8Layer {
     Kernel kernel_;
     ConvShape shape_;
     std::unique_ptr<ResidentPlanes> planes_;
-    std::unique_ptr<ResidentLists> lists_;
+    std::unique_ptr<ResidentUnits> lists_;
 };
 
 // planes = images * channels; padding is never the largest.

@@ -1,29 +1,397 @@
-// int8 kernels that exist once per instruction set. Included like conv_inl.h, after it.
+// int8 layers by additions, and what all int8 layers end with. Included like conv_inl.h, after it and
+// after these primitives:
+//   u16v widen(const int8_t* p)         kBytes / 2 bytes as int16
+//   u8v bit_bytes(uint64_t bits)        all ones where one of the first kBytes bits is set
+//   ByteSums add_bytes(ByteSums, u8v)   adds int8 values to zeroed sums of neighbours
+//   int32_t total(ByteSums, size_t n)   the sum of the n values added
+//
+// A *panel* holds what some output pixels read: a row per position, of 1, 2 or 4 vectors of int16.
+//
+// The *unit lists* of some rows of weights are entries of one size, uint8 where a block is 256
+// positions, uint16 where it has more. Block after block:
+//   an entry that is 1 where sums must be widened first,
+//   then for the positive and for the negative weights: classes, and an entry 0 behind the last.
+// A class is the number of its units (at most 255), their length less 1, and the units: the row's
+// number and the `length` positions, counted from the begin of the block, to be added or
+// subtracted. Units are in order of their length: a loop's number of turns seldom changes, so that
+// its last turn is foreseen, and nothing is padded.
+//
+// Sums are int16, modulo 2^16: no matter how they come about, they are right where the true value is
+// in range. |sum| <= 127 * (kept weights) <= 127 * kNarrowKept = 32766 while a row has not more
+// kept weights than that since its sums were last widened into int32, which the lists' entry sees
+// to. A block of 256 positions never has more.
 
-// clamp((clamp(sum, lo, hi) * m + r * m_r + c) >> s, low, 127), exact in 32 bits (int8.cpp proves
-// it); the compiler vectorises it.
-template <bool kResidual>
-inline void requantise_sums(const int32_t* sums, const int8_t* residual, size_t count,
-                            const RequantiseChannel& q, int8_t* out) {
-    const RequantiseChannel f = q;  // out may alias nothing of it
-    for (size_t i = 0; i < count; ++i) {
-        int32_t a = sums[i];
-        a = a < f.lo ? f.lo : a;
-        a = a > f.hi ? f.hi : a;
-        uint32_t t = uint32_t(a) * uint32_t(f.m) + uint32_t(f.c);
-        if (kResidual) t += uint32_t(int32_t(residual[i]) * f.m_r);
-        int32_t y = int32_t(t) >> f.s;
-        y = y < f.low ? f.low : y;
-        out[i] = int8_t(y > 127 ? 127 : y);
+constexpr uint32_t kShorts = kBytes / 2;
+
+inline u16v load_shorts(const int16_t* p) {
+    u16v v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+
+inline void store_shorts(int16_t* p, u16v v) { __builtin_memcpy(p, &v, sizeof v); }
+
+// ---- panels ----
+
+// The next pixels from p on, kStride apart.
+template <uint32_t kStride>
+inline u16v load_pixels(const int8_t* p) {
+    if (kStride == 1) return widen(p);
+    typedef int16_t i16v __attribute__((vector_size(kBytes)));
+    i16v pairs;
+    __builtin_memcpy(&pairs, p, sizeof pairs);
+    return u16v(pairs << 8 >> 8);  // the first of each two
+}
+
+// The runs in whole vectors, which write over their end, in order.
+template <uint32_t kStride>
+void gather_vectors(const int8_t* image, const uint32_t* offsets, uint32_t rows, const Run* runs,
+                    uint32_t count, uint32_t width, int16_t* to) {
+    uint32_t from[4 * kShorts], at[4 * kShorts];  // a piece has a pixel at least
+    uint32_t pieces = 0, filled = 0;
+    for (uint32_t i = 0; i < count; filled += runs[i].length, ++i) {
+        for (uint32_t j = 0; j < runs[i].length; j += kShorts, ++pieces) {
+            from[pieces] = runs[i].from + j * kStride;
+            at[pieces] = filled + j;
+        }
+    }
+    for (uint32_t row = 0; row < rows; ++row, to += width) {
+        const int8_t* pixels = image + offsets[row];
+        for (uint32_t i = 0; i < pieces; ++i)
+            store_shorts(to + at[i], load_pixels<kStride>(pixels + from[i]));
     }
 }
 
-void requantise(const int32_t* sums, const int8_t* residual, size_t count,
-                const RequantiseChannel& channel, int8_t* out) {
-    if (residual && channel.m_r) {
-        requantise_sums<true>(sums, residual, count, channel, out);
+// Row i of `rows` takes, for each run in order, `length` pixels `stride` apart from image +
+// offsets[i] + run.from; what stands behind them is anything. May read kGatherSlack bytes behind
+// the pixels and write as many behind the rows.
+void gather_bytes(const int8_t* image, const uint32_t* offsets, uint32_t rows, const Run* runs,
+                  uint32_t count, uint32_t stride, uint32_t width, int16_t* to) {
+    if (stride == 1) return gather_vectors<1>(image, offsets, rows, runs, count, width, to);
+    if (stride == 2) return gather_vectors<2>(image, offsets, rows, runs, count, width, to);
+    for (uint32_t row = 0; row < rows; ++row, to += width) {
+        int16_t* at = to;
+        for (uint32_t i = 0; i < count; at += runs[i].length, ++i) {
+            const int8_t* pixel = image + offsets[row] + runs[i].from;
+            for (uint32_t j = 0; j < runs[i].length; ++j) at[j] = pixel[size_t(j) * stride];
+        }
+    }
+}
+
+// ---- unit lists ----
+
+struct BitTable {
+    uint8_t positions[256][8];
+};
+constexpr BitTable make_bit_table() {
+    BitTable table{};
+    for (int bits = 0; bits < 256; ++bits) {
+        for (int i = 0, n = 0; i < 8; ++i) {
+            if (bits >> i & 1) table.positions[bits][n++] = uint8_t(i);
+        }
+    }
+    return table;
+}
+constexpr BitTable kBitTable = make_bit_table();
+
+// The positions of a word's set bits, plus `first`; writes up to 8 entries behind them.
+inline uint8_t* list_bits(uint64_t bits, uint32_t first, uint8_t* out) {
+    uint64_t begin = first * 0x0101010101010101u;
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < 8; ++i, begin += 0x0808080808080808u) {
+        const uint32_t byte = uint8_t(bits >> 8 * i);
+        uint64_t eight;  // little-endian machines only
+        __builtin_memcpy(&eight, kBitTable.positions[byte], 8);
+        eight += begin;  // no carry: a position is below 256
+        __builtin_memcpy(out, &eight, 8);
+        out += __builtin_popcount(byte);
+    }
+    return out;
+}
+
+inline uint16_t* list_bits(uint64_t bits, uint32_t first, uint16_t* out) {
+    constexpr uint32_t kAhead = 4;  // written without a branch
+    uint16_t* at = out;
+    out += __builtin_popcountll(bits);
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < kAhead; ++i) {
+        *at++ = uint16_t(first + trailing_zeros(bits));
+        bits &= bits - 1;
+    }
+    for (; __builtin_expect(bits != 0, 0); bits &= bits - 1)
+        *at++ = uint16_t(first + trailing_zeros(bits));
+    return out;
+}
+
+// The classes of one sign; bits(row, word) are the block's.
+template <class T, class Bits>
+T* list_sign(uint32_t rows, uint32_t words, Bits bits, T* out) {
+    uint16_t length[kUnitRows], order[kUnitRows], begin[kWideBlock + 1];
+    for (uint32_t n = 0; n <= 64 * words; ++n) begin[n] = 0;
+    for (uint32_t r = 0; r < rows; ++r) {
+        uint32_t n = 0;
+        for (uint32_t w = 0; w < words; ++w) n += uint32_t(__builtin_popcountll(bits(r, w)));
+        length[r] = uint16_t(n);
+        ++begin[n];
+    }
+    uint32_t before = 0;
+    for (uint32_t n = 0; n <= 64 * words && before < rows; ++n) {
+        const uint32_t here = begin[n];
+        begin[n] = uint16_t(before);
+        before += here;
+    }
+    for (uint32_t r = 0; r < rows; ++r) order[begin[length[r]]++] = uint16_t(r);
+    T* units = out;  // of the class
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < rows; ++i) {
+        const uint32_t r = order[i];
+        if (length[r] == 0) continue;
+        if (length[r] != last || *units == 255) {
+            units = out;
+            *out++ = 0;
+            *out++ = T(length[r] - 1);
+            last = length[r];
+        }
+        ++*units;
+        *out++ = T(r);
+        for (uint32_t w = 0; w < words; ++w) out = list_bits(bits(r, w), 64 * w, out);
+    }
+    *out++ = 0;
+    return out;
+}
+
+template <class T>
+T* list_block(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+              uint32_t words, uint16_t* since, T* out) {
+    uint16_t count[kUnitRows];
+    bool full = false;
+    for (uint32_t r = 0; r < rows; ++r) {
+        uint32_t n = 0;
+        for (uint32_t w = 0; w < words; ++w)
+            n += uint32_t(__builtin_popcountll(kept[r * row_words + w]));
+        count[r] = uint16_t(n);
+        full |= since[r] + n > kNarrowKept;
+    }
+    for (uint32_t r = 0; r < rows; ++r) since[r] = uint16_t(count[r] + (full ? 0 : since[r]));
+    *out++ = full;
+    out = list_sign(
+        rows, words,
+        [=](uint32_t r, uint32_t w) {
+            return kept[r * row_words + w] & ~sign[r * row_words + w];
+        },
+        out);
+    return list_sign(
+        rows, words, [=](uint32_t r, uint32_t w) { return sign[r * row_words + w]; }, out);
+}
+
+// The unit lists of a block of `words` words of each row. since[row]: kept weights since sums were
+// widened. Returns their end; may write kListPadding bytes behind it.
+uint8_t* list_units(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+                    uint32_t words, bool wide, uint16_t* since, uint8_t* out) {
+    if (!wide) return list_block(kept, sign, row_words, rows, words, since, out);
+    return (uint8_t*)list_block(kept, sign, row_words, rows, words, since, (uint16_t*)out);
+}
+
+// ---- sums ----
+
+template <class T, uint32_t kVectors, bool kMinus>
+inline const T* add_units(const T* list, const int16_t* block, int16_t* sums) {
+    constexpr uint32_t kWidth = kVectors * kShorts;
+    // Positions a turn. One vector has two sums, which do not wait for each other.
+    constexpr uint32_t kTurn = kVectors == 1 ? 4 : 2, kSums = kVectors == 1 ? 2 : kVectors;
+    while (uint32_t units = *list++) {
+        const uint32_t length = uint32_t(*list++) + 1;
+        for (; units; --units) {
+            int16_t* at = sums + size_t(*list++) * kWidth;
+            u16v sum[kSums] = {};
+            const auto add = [&](uint32_t i) {
+                const int16_t* row = block + size_t(list[i]) * kWidth;
+#pragma GCC unroll 4
+                for (uint32_t v = 0; v < kVectors; ++v)
+                    sum[kVectors == 1 ? i % 2 : v] += load_shorts(row + v * kShorts);
+            };
+            for (uint32_t turns = length / kTurn; turns; --turns, list += kTurn) {
+#pragma GCC unroll 4
+                for (uint32_t i = 0; i < kTurn; ++i) add(i);
+            }
+            if (kTurn == 4 && length & 2) {
+                add(0);
+                add(1);
+                list += 2;
+            }
+            if (length & 1) {
+                add(0);
+                ++list;
+            }
+#pragma GCC unroll 4
+            for (uint32_t v = 0; v < kVectors; ++v) {
+                const u16v all = kVectors == 1 ? sum[0] + sum[kSums - 1] : sum[v];
+                const u16v old = load_shorts(at + v * kShorts);
+                store_shorts(at + v * kShorts, kMinus ? old - all : old + all);
+            }
+        }
+    }
+    return list;
+}
+
+template <class T, uint32_t kVectors>
+bool sum_lists(const T* list, uint32_t blocks, uint32_t block_rows, const int16_t* panel,
+               uint32_t rows, int16_t* sums, int32_t* wide) {
+    constexpr uint32_t kWidth = kVectors * kShorts;
+    const size_t count = size_t(rows) * kWidth;
+    bool widened = false;
+    const auto widen_sums = [&] {
+        if (widened) {
+            for (size_t i = 0; i < count; ++i) wide[i] += sums[i];
+        } else {
+            for (size_t i = 0; i < count; ++i) wide[i] = sums[i];
+        }
+        widened = true;
+    };
+    for (size_t i = 0; i < count; ++i) sums[i] = 0;
+    for (; blocks; --blocks, panel += size_t(block_rows) * kWidth) {
+        if (*list++) {
+            widen_sums();
+            for (size_t i = 0; i < count; ++i) sums[i] = 0;
+        }
+        list = add_units<T, kVectors, false>(list, panel, sums);
+        list = add_units<T, kVectors, true>(list, panel, sums);
+    }
+    if (widened) widen_sums();
+    return widened;
+}
+
+template <class T>
+bool sum_vectors(const T* list, uint32_t blocks, uint32_t block_rows, const int16_t* panel,
+                 uint32_t vectors, uint32_t rows, int16_t* sums, int32_t* wide) {
+    if (vectors == 1) return sum_lists<T, 1>(list, blocks, block_rows, panel, rows, sums, wide);
+    if (vectors == 2) return sum_lists<T, 2>(list, blocks, block_rows, panel, rows, sums, wide);
+    return sum_lists<T, 4>(list, blocks, block_rows, panel, rows, sums, wide);
+}
+
+// Sums [rows][vectors] of a panel by the unit lists of `blocks` blocks: true where they are in
+// `wide`, false where int16 held them and they are in `sums`.
+bool sum_units(const uint8_t* lists, bool wide_lists, uint32_t blocks, const int16_t* panel,
+               uint32_t vectors, uint32_t rows, int16_t* sums, int32_t* wide) {
+    if (wide_lists) {
+        return sum_vectors((const uint16_t*)lists, blocks, kWideBlock, panel, vectors, rows, sums,
+                           wide);
+    }
+    return sum_vectors(lists, blocks, kNarrowBlock, panel, vectors, rows, sums, wide);
+}
+
+// ---- linear ----
+
+// sums[image * sums_stride + row] of kRows rows and kImages images: x & kept is a kept weight's
+// activation, its complement, -x - 1, where the weight is negative.
+template <uint32_t kRows, uint32_t kImages>
+inline void linear_tile(const uint64_t* kept, const uint64_t* sign, size_t row_words,
+                        const int8_t* x, size_t x_stride, int32_t* sums, size_t sums_stride) {
+    ByteSums lanes[kRows][kImages] = {};
+    for (size_t k = 0; k < 64 * row_words; k += kBytes) {
+#pragma GCC unroll 4
+        for (uint32_t r = 0; r < kRows; ++r) {
+            const size_t word = r * row_words + k / 64;
+            const u8v any = bit_bytes(kept[word] >> k % 64),
+                      minus = bit_bytes(sign[word] >> k % 64);
+#pragma GCC unroll 4
+            for (uint32_t i = 0; i < kImages; ++i) {
+                u8v v;
+                __builtin_memcpy(&v, x + i * x_stride + k, sizeof v);
+                lanes[r][i] = add_bytes(lanes[r][i], (v & any) ^ minus);
+            }
+        }
+    }
+    for (uint32_t r = 0; r < kRows; ++r) {
+        int32_t minus = 0;
+        for (size_t w = 0; w < row_words; ++w)
+            minus += __builtin_popcountll(sign[r * row_words + w]);
+        for (uint32_t i = 0; i < kImages; ++i)
+            sums[i * sums_stride + r] = total(lanes[r][i], 64 * row_words) + minus;
+    }
+}
+
+template <uint32_t kRows, uint32_t kImages>
+void linear_rows_of(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+                    const int8_t* x, size_t x_stride, int32_t* sums, size_t sums_stride) {
+    for (; rows >= kRows; rows -= kRows, kept += kRows * row_words, sign += kRows * row_words) {
+        linear_tile<kRows, kImages>(kept, sign, row_words, x, x_stride, sums, sums_stride);
+        sums += kRows;
+    }
+    for (; rows; --rows, kept += row_words, sign += row_words, ++sums)
+        linear_tile<1, kImages>(kept, sign, row_words, x, x_stride, sums, sums_stride);
+}
+
+// sums[image * sums_stride + row]; an image of x has 64 * row_words bytes, `x_stride` apart.
+void linear_bytes(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+                  const int8_t* x, size_t x_stride, size_t images, int32_t* sums,
+                  size_t sums_stride) {
+    for (; images >= 4; images -= 4, x += 4 * x_stride, sums += 4 * sums_stride)
+        linear_rows_of<1, 4>(kept, sign, row_words, rows, x, x_stride, sums, sums_stride);
+    for (; images; --images, x += x_stride, sums += sums_stride)
+        linear_rows_of<4, 1>(kept, sign, row_words, rows, x, x_stride, sums, sums_stride);
+}
+
+// ---- the end of a layer ----
+
+// clamp((clamp(sum, lo, hi) * m + r * m_r + c) >> s, low, 127), exact in 32 bits (int8.cpp proves
+// it), of kCount sums: the compiler makes vectors of them.
+template <bool kResidual, uint32_t kCount, class Sum>
+inline void requantise_some(const Sum* sums, const int8_t* residual, size_t from,
+                            const RequantiseChannel& q, int8_t* out) {
+    int8_t y[kCount];
+#pragma GCC unroll 1  // a loop, else there are no vectors
+    for (uint32_t i = 0; i < kCount; ++i) {
+        int32_t a = sums[i];
+        a = a < q.lo ? q.lo : a;
+        a = a > q.hi ? q.hi : a;
+        uint32_t t = uint32_t(a) * uint32_t(q.m) + uint32_t(q.c);
+        if (kResidual) t += uint32_t(int32_t(residual[from + i]) * q.m_r);
+        int32_t b = int32_t(t) >> q.s;
+        b = b < q.low ? q.low : b;
+        y[i] = int8_t(b > 127 ? 127 : b);
+    }
+    __builtin_memcpy(out, y, kCount);
+}
+
+template <bool kResidual, class Sum>
+void requantise_rows(const Sum* sums, size_t sums_stride, const int8_t* residual, size_t stride,
+                     uint32_t rows, size_t count, const RequantiseChannel* channel,
+                     size_t channel_step, int8_t* out) {
+    constexpr uint32_t kSome = 16;
+    for (; rows; --rows, sums += sums_stride, out += stride, channel += channel_step) {
+        const RequantiseChannel q = *channel;
+        size_t i = 0;
+        for (; i + kSome <= count; i += kSome)
+            requantise_some<kResidual, kSome>(sums + i, residual, i, q, out + i);
+        for (; i < count; ++i) requantise_some<kResidual, 1>(sums + i, residual, i, q, out + i);
+        if (kResidual) residual += stride;
+    }
+}
+
+// `rows` rows of `count` sums; out and residual (null: r = 0) go on after `stride`. The channel goes
+// on by channel_step, 0 or 1, with each row.
+void requantise(const int32_t* sums, size_t sums_stride, const int8_t* residual, size_t stride,
+                uint32_t rows, size_t count, const RequantiseChannel* channel, size_t channel_step,
+                int8_t* out) {
+    if (residual) {
+        requantise_rows<true>(sums, sums_stride, residual, stride, rows, count, channel,
+                              channel_step, out);
     } else {
-        requantise_sums<false>(sums, nullptr, count, channel, out);
+        requantise_rows<false>(sums, sums_stride, (const int8_t*)nullptr, stride, rows, count,
+                               channel, channel_step, out);
+    }
+}
+
+void requantise_shorts(const int16_t* sums, size_t sums_stride, const int8_t* residual,
+                       size_t stride, uint32_t rows, size_t count,
+                       const RequantiseChannel* channel, size_t channel_step, int8_t* out) {
+    if (residual) {
+        requantise_rows<true>(sums, sums_stride, residual, stride, rows, count, channel,
+                              channel_step, out);
+    } else {
+        requantise_rows<false>(sums, sums_stride, (const int8_t*)nullptr, stride, rows, count,
+                               channel, channel_step, out);
     }
 }
 

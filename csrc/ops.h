@@ -80,6 +80,12 @@ constexpr size_t kTilePadding = 64;
 // Panel rows of a whole block, two of them zeros.
 constexpr uint32_t kBlockRows = 130;
 
+// Unit lists (int8_inl.h): positions of a block in lists of bytes, and in wide ones, of uint16; kept
+// weights whose sum int16 holds; rows that have lists together at most.
+constexpr uint32_t kNarrowBlock = 256, kWideBlock = 1024, kNarrowKept = 258, kUnitRows = 128;
+// Bytes behind images and panels that gather_bytes may touch.
+constexpr size_t kGatherSlack = 64;
+
 // What gives one output channel's int8 value in 32 bits (int8.cpp proves it exact): with a = clamp(acc, lo, hi),
 // clamp((a * m + r * m_r + c) >> s, low, 127), products and sums modulo 2^32.
 struct RequantiseChannel {
@@ -157,11 +163,42 @@ struct Ops {
     void (*add_floats)(const float* a, const float* b, size_t count, bool relu, float* out);
     void (*relu_floats)(const float* x, size_t count, float* out);
 
-    // ---- int8 ----
+    // ---- int8; int8_inl.h says what panels and unit lists are ----
 
-    // Sums of one channel to int8; residual null: r = 0.
-    void (*requantise)(const int32_t* sums, const int8_t* residual, size_t count,
-                       const RequantiseChannel& channel, int8_t* out);
+    uint32_t short_lanes;  // int16 of a vector
+
+    // Copies pixels into rows of a panel of int16: row i takes the runs, in order, of image +
+    // offsets[i]; what stands behind them is anything. May read kGatherSlack bytes behind the
+    // pixels and write as many behind the rows.
+    void (*gather_bytes)(const int8_t* image, const uint32_t* offsets, uint32_t rows,
+                         const Run* runs, uint32_t count, uint32_t stride, uint32_t width,
+                         int16_t* to);
+
+    // Writes the unit lists of a block of `words` words of each of `rows` rows, and anything up to
+    // kListPadding bytes behind; returns their end. since[row]: kept weights since the sums were
+    // last widened.
+    uint8_t* (*list_units)(const uint64_t* kept, const uint64_t* sign, size_t row_words,
+                           uint32_t rows, uint32_t words, bool wide, uint16_t* since,
+                           uint8_t* out);
+
+    // Sums [rows][vectors] of a panel of 1, 2 or 4 vectors by the unit lists of `blocks` blocks:
+    // true where they are in wide_sums, false where int16 holds them and they are in sums.
+    bool (*sum_units)(const uint8_t* lists, bool wide, uint32_t blocks, const int16_t* panel,
+                      uint32_t vectors, uint32_t rows, int16_t* sums, int32_t* wide_sums);
+
+    // sums[image * sums_stride + row]; an image of x has 64 * row_words bytes, `x_stride` apart.
+    void (*linear_bytes)(const uint64_t* kept, const uint64_t* sign, size_t row_words,
+                         uint32_t rows, const int8_t* x, size_t x_stride, size_t images,
+                         int32_t* sums, size_t sums_stride);
+
+    // `rows` rows of `count` sums to int8; out and residual (null: r = 0) go on after `stride`, the
+    // channel by channel_step, 0 or 1.
+    void (*requantise)(const int32_t* sums, size_t sums_stride, const int8_t* residual,
+                       size_t stride, uint32_t rows, size_t count,
+                       const RequantiseChannel* channel, size_t channel_step, int8_t* out);
+    void (*requantise_shorts)(const int16_t* sums, size_t sums_stride, const int8_t* residual,
+                              size_t stride, uint32_t rows, size_t count,
+                              const RequantiseChannel* channel, size_t channel_step, int8_t* out);
     // clamp(rint(x / scale), -127, 127), ties to even; x not NaN.
     void (*quantise)(const float* x, size_t count, float scale, int8_t* out);
     void (*relu_bytes)(const int8_t* x, size_t count, int8_t* out);

@@ -82,6 +82,21 @@ inline Bytes dot_signs(const uint8_t* kept, const uint8_t* sign) {
     return _mm512_mask_set1_epi8(any, __mmask64(s), -1);
 }
 
+typedef uint8_t u8v __attribute__((vector_size(64)));
+typedef uint16_t u16v __attribute__((vector_size(64)));
+typedef __m512i ByteSums;  // 64 bits, of values plus 128
+inline u16v widen(const int8_t* p) {
+    return u16v(_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+}
+inline u8v bit_bytes(uint64_t bits) { return u8v(_mm512_movm_epi8(__mmask64(bits))); }
+inline ByteSums add_bytes(ByteSums sums, u8v v) {
+    const __m512i sum = _mm512_sad_epu8(__m512i(v ^ 0x80), _mm512_setzero_si512());
+    return _mm512_add_epi64(sums, sum);
+}
+inline int32_t total(ByteSums sums, size_t n) {
+    return int32_t(int64_t(_mm512_reduce_add_epi64(sums)) - 128 * int64_t(n));
+}
+
 #include "random_inl.h"
 #include "prior_inl.h"
 #include "mask_inl.h"

@@ -98,6 +98,21 @@ inline Bytes dot_signs(const uint8_t* kept, const uint8_t* sign) {
     return vreinterpretq_s8_u8(vorrq_u8(vtstq_u8(s, bit), one));
 }
 
+typedef uint8_t u8v __attribute__((vector_size(16)));
+typedef uint16_t u16v __attribute__((vector_size(16)));
+typedef int32x4_t ByteSums;
+inline u16v widen(const int8_t* p) { return u16v(vmovl_s8(vld1_s8(p))); }
+inline u8v bit_bytes(uint64_t bits) {
+    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
+    const uint8x16_t word =
+        vcombine_u8(vdup_n_u8(uint8_t(bits)), vdup_n_u8(uint8_t(bits >> 8)));
+    return u8v(vtstq_u8(word, bit));
+}
+inline ByteSums add_bytes(ByteSums sums, u8v v) {
+    return vpadalq_s16(sums, vpaddlq_s8(int8x16_t(v)));
+}
+inline int32_t total(ByteSums sums, size_t) { return vaddvq_s32(sums); }
+
 #include "random_inl.h"
 #include "prior_inl.h"
 #include "mask_inl.h"

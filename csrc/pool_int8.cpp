@@ -75,11 +75,11 @@ template <class Out>
 void add(const int8_t* a, const int8_t* b, size_t count, const Requantiser& requantiser, Out* out,
          const Ops& ops) {
     constexpr size_t kAtOnce = 1024;
-    int32_t wide[kAtOnce];
+    int16_t wide[kAtOnce];
     for (size_t i = 0; i < count; i += kAtOnce) {
         const size_t length = std::min(kAtOnce, count - i);
         std::copy_n(a + i, length, wide);
-        requantiser.store(0, wide, b + i, length, out + i, ops);
+        requantiser.store(0, 1, length, wide, 0, b + i, out + i, 0, ops);
     }
 }
 

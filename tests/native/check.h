@@ -61,6 +61,7 @@ void tiles_together();
 void layers();
 void kernels();
 void dot_kernels();
+void int8_kernels();
 void checksums();
 
 }  // namespace test

@@ -34,6 +34,7 @@ int main(int count, char** arguments) {
     test::layers();
     test::kernels();
     test::dot_kernels();
+    test::int8_kernels();
     test::checksums();
     std::string isas;
     for (const slt::Ops* ops : slt::available_ops()) isas += std::string(" ") + ops->name;
