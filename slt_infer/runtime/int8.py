@@ -29,7 +29,7 @@ DOT = "dot products"
 # Denser convolutions are faster as dot products than as additions. Timed on layers of ResNet-18 with AVX2 and
 # scalar code, where lists that are made anew at every use never paid, and lists that are kept always did. The
 # others were not timed: an instruction for four products gains more on additions than it costs lists.
-_TWO: dict[Mode, float] = {"stream": 0.0, "resident": LIST_DENSITY}  # instructions for the products of a vector
+_TWO: dict[Mode, float] = {"stream": 0.0, "resident": LIST_DENSITY}  # instructions a vector of products
 _ONE: dict[Mode, float] = {"stream": 0.0, "resident": 1 / 8}
 _NEVER: dict[Mode, float] = {"stream": 1.0, "resident": 1.0}
 DOT_DENSITY = {
