@@ -175,9 +175,11 @@ class _Term:
 
 
 def _powers(real: float | np.ndarray, pow2: bool) -> np.ndarray:
-    """As they are, or each but 0 replaced by the nearest power of two of its sign."""
-    if not pow2:
-        return np.asarray(real)
+    return nearest_power(real) if pow2 else np.asarray(real)
+
+
+def nearest_power(real: float | np.ndarray) -> np.ndarray:
+    """Of each number the nearest power of two of its sign; 0 stays."""
     fraction, exponent = np.frexp(real)
     return np.ldexp(np.sign(real), np.where(fraction * fraction >= 0.5, exponent, exponent - 1))
 
