@@ -82,7 +82,11 @@ inline bool has_dot_unit() { return __builtin_cpu_supports("avx512vnni"); }
 typedef __m512i Sums;  // int16: two products of at most 255 a step
 constexpr uint32_t kDotQuads = 64;
 inline Sums dot_step(Sums sums, Bytes x, Bytes w) {
-    return _mm512_add_epi16(sums, _mm512_maddubs_epi16(x, w));
+    __m512i products;  // as assembly: see ops_avx2.cpp
+    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+            : "+v"(sums), "=&v"(products)
+            : "v"(x), "v"(w));
+    return sums;
 }
 inline u32v dot_total(Sums sums) {
     return u32v(_mm512_madd_epi16(sums, _mm512_set1_epi16(1)));

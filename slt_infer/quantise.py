@@ -175,9 +175,11 @@ class _Term:
 
 
 def _powers(real: float | np.ndarray, pow2: bool) -> np.ndarray:
-    """As they are, or each but 0 replaced by the nearest power of two of its sign."""
-    if not pow2:
-        return np.asarray(real)
+    return nearest_power(real) if pow2 else np.asarray(real)
+
+
+def nearest_power(real: float | np.ndarray) -> np.ndarray:
+    """Of each number the nearest power of two of its sign; 0 stays."""
     fraction, exponent = np.frexp(real)
     return np.ldexp(np.sign(real), np.where(fraction * fraction >= 0.5, exponent, exponent - 1))
 
@@ -188,7 +190,7 @@ def _terms(ticket: Ticket) -> Iterator[_Term]:
     """
     network, quantisation = ticket.network, ticket.quantisation
     if quantisation is None:
-        message = "the ticket has no scales for int8: pack it again with them, or run it in f32"
+        message = "the ticket has no scales for int8: pack it again with slt-export --int8, or run it in f32"
         raise SltError("not-quantised", message, "quantisation")
     if ticket.others:
         raise TicketError("bad-value", "a ticket of several tasks is quantised", "header, quantisation")

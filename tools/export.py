@@ -25,7 +25,6 @@ from slt_infer.tools import cli, export_int8, tables
 from slt_infer.tools.tested import Tested
 
 OF_INT8 = {"calibrate", "calibrate_images", "calibrate_method", "pow2"}
-OF_BOTH = {"out", "planes", "affine_bits", "as_json", "int8", "calibrate_method", "pow2"}
 OF_RUNS = {"run", "data_dir", "limit", "calibrate", "calibrate_images"}
 OF_SYNTHETIC = {"synthetic", "profile", "sparsity", "prune", "lock", "frozen", "rule", "bits", "freeze_law"}
 OF_SYNTHETIC |= {"seed", "generator", "input_size", "classes"}
@@ -144,7 +143,7 @@ def main(
         _unused(context, OF_INT8, "says how --int8 chooses scales: add --int8")
     method = cast(Method, calibrate_method)
     if run is not None:
-        _unused(context, OF_SYNTHETIC, "is for --synthetic alone")
+        _unused(context, OF_SYNTHETIC, "is for --synthetic alone: leave it out")
         folder = result.find(run)
         found = result.load(folder)
         ticket = ticket_from_masks(**found.ticket_parts(), planes=planes)
@@ -159,7 +158,7 @@ def main(
             cost = {"why": tested} if isinstance(tested, str) else export_int8.loss(ticket, tested)
             answer["int8"] = how | cost
     else:
-        _unused(context, OF_RUNS - OF_BOTH, "is for a RUN alone")
+        _unused(context, OF_RUNS, "is for a RUN alone: leave it out")
         image = cli.image_shape(input_size) if input_size else None
         network = models.network(str(synthetic), input=image, classes=classes)
         source = Source.named(generator, seed, freeze_law)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from slt_infer.errors import SltError, TicketError
-from slt_infer.quantise import LARGEST, code_of, joined, own_scale, scale_of
+from slt_infer.quantise import LARGEST, code_of, joined, nearest_power, own_scale, scale_of
 from slt_infer.runtime.f32 import F32Layers, scale_and_shift
 from slt_infer.runtime.walk import values
 from slt_infer.ticket import (
@@ -96,7 +96,7 @@ def calibrated(
         )
         raise SltError("bad-input", message, "images")
     share = 100.0 if method == "max" else percentile
-    reaches = {value: seen.within(share) for value, seen in _ranges(ticket, images).items()}
+    reaches = {value: seen.within(share) for value, seen in _ranges(ticket, images, pow2).items()}
     known: dict[int, float] = {}  # scales
     codes = []
     for value, node in enumerate((None, *network.nodes)):
@@ -112,20 +112,28 @@ def calibrated(
     return replace(ticket, quantisation=Quantisation(tuple(codes), pow2))
 
 
-def _ranges(ticket: Ticket, images: np.ndarray) -> dict[int, Range]:
-    """Of the values that have a scale."""
+def _ranges(ticket: Ticket, images: np.ndarray, pow2: bool) -> dict[int, Range]:
+    """Of the values that have a scale. pow2: of what rounding multipliers to powers of two makes of them,
+    which is a rounding of the affines, as the scales are powers of two themselves.
+    """
     network = ticket.network
     ranges = {value: Range() for value in own_scale(network)}
     seen_as = {_last_alone(network, value): found for value, found in ranges.items()}
     layers = F32Layers(ticket, "resident", 1, "")
 
-    def affine(i: int, sums: np.ndarray) -> np.ndarray:
-        scale, shift = scale_and_shift(ticket.layers[i])
-        return np.stack([scale, np.zeros_like(scale) if shift is None else shift])
+    affines = []
+    for layer in ticket.layers:
+        scale, shift = scale_and_shift(layer)
+        affine = np.stack([scale, np.zeros_like(scale) if shift is None else shift])
+        if pow2:
+            affine *= np.divide(nearest_power(scale), scale, out=np.ones_like(scale), where=scale != 0)
+        affines.append(affine)
 
     at_once = max(1, ELEMENTS // max(map(math.prod, network.shapes())))
     for first in range(0, len(images), at_once):
-        for value, x in enumerate(values(layers, images[first : first + at_once], affine)):
+        for value, x in enumerate(
+            values(layers, images[first : first + at_once], lambda i, sums: affines[i])
+        ):
             if value in seen_as:
                 seen_as[value].see(x)
     return ranges

@@ -21,7 +21,7 @@ class F32Layers(Layers[_core.LayerWeights]):
         super().__init__(ticket, mode, threads, isa)
         self.affines = [scale_and_shift(layer) for layer in ticket.layers]
 
-    def kernel_of(self, operator: str, density: float, mode: Mode) -> tuple[Keep, str]:
+    def kernel_of(self, operator: str, fan_in: int, density: float, mode: Mode) -> tuple[Keep, str]:
         return addition_kernel(operator, density, mode)
 
     def weights_of(

@@ -20,7 +20,7 @@ Mode = Literal["stream", "resident"]
 Keep = Literal["none", "planes", "lists"]
 Weights = TypeVar("Weights", _core.LayerWeights, _core.Int8Layer)
 
-LIST_DENSITY = 1 / 8
+LIST_DENSITY = 1 / 5  # resident lists, a byte a kept weight and more, stay below 2 bits a weight
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Layers(ABC, Generic[Weights]):
             self._add(ticket.source, layer, nodes[i], shapes[nodes[i].value], mode, builder)
 
     @abstractmethod
-    def kernel_of(self, operator: str, density: float, mode: Mode) -> tuple[Keep, str]:
+    def kernel_of(self, operator: str, fan_in: int, density: float, mode: Mode) -> tuple[Keep, str]:
         """What a layer keeps and the name of its kernel."""
 
     @abstractmethod
@@ -126,7 +126,7 @@ class Layers(ABC, Generic[Weights]):
             )
         operator = "conv2d" if isinstance(node, Conv2d) else "linear"
         density = layer.kept / shape.weights
-        keep, kernel = self.kernel_of(operator, density, mode)
+        keep, kernel = self.kernel_of(operator, shape.fan_in, density, mode)
         code = core_layer(source, shape, layer.id, layer.freeze, layer.code, self.memory)
         if isinstance(node, Conv2d):
             image = (given[0], given[1], given[2])

@@ -100,13 +100,43 @@ def test_percentiles_are_those_of_all_numbers(every, percentile):
         assert code_of(exact / 127) <= codes[value] <= code_of(exact * (1 + 1 / 128) / 127)
 
 
-def test_powers_of_two(every):
+def power(number: np.ndarray) -> np.ndarray:
+    """The nearest power of two of positive numbers."""
+    return np.exp2(np.rint(np.log2(number.astype(np.float64)))).astype(np.float32)
+
+
+def test_powers_of_two_are_scales_of_what_rounded_affines_give(every):
     ticket, x, _ = every
-    plain, found = (codes_of(calibrated(ticket, x, "max", pow2=pow2)) for pow2 in (False, True))
-    assert all(code % 16 == 0 for code in found.values())
+    layers = []
+    for layer in ticket.layers:
+        affine = layer.affine
+        if affine is not None:
+            affine = affine * (power(affine[0]) / affine[0])
+        layers.append(replace(layer, affine=affine))
+    plain = codes_of(calibrated(replace(ticket, layers=tuple(layers)), x, "max"))
+    found = codes_of(calibrated(ticket, x, "max", pow2=True))
     assert any(code % 16 for code in plain.values())
     for value in SEEN_AS:
-        assert found[value] - 16 < plain[value] <= found[value]
+        assert found[value] == -(-plain[value] // 16) * 16
+
+
+def test_gains_of_layers_without_affine_add_up():
+    """Each constant rounded to a power of two scales all that follows."""
+    layers = tuple(LayerShape(f"l{i}", 7, n, affine=False) for i, n in enumerate((9, 7, 7, 7)))
+    nodes = (Flatten(0), Linear(1, 0), Relu(2), Linear(3, 1), Relu(4), Linear(5, 2), Relu(6), Linear(7, 3))
+    network = Network("bare", (9, 1, 1), layers, nodes)
+    octaves = set()
+    for seed in range(6):
+        ticket, x, gain = random_ticket(network, seed), images(network, 40), 1.0
+        values = float_values(ticket, x)
+        codes = codes_of(calibrated(ticket, x, "max", pow2=True))
+        for value, layer in ((2, 0), (4, 1), (6, 2)):
+            constant = ticket.layers[layer].constant
+            gain *= float(power(constant) / constant)
+            reach = float(values[value + 1].max()) / 127
+            assert codes[value] == code_of(gain * reach, pow2=True)
+            octaves.add(codes[value] - code_of(reach, pow2=True))
+    assert octaves != {0}
 
 
 @pytest.mark.parametrize("method", ["max", "percentile"])
