@@ -99,10 +99,12 @@ void one_layer(Cases& cases, const slt::ConvShape& s, uint32_t out, size_t n,
         const auto threads = static_cast<uint32_t>(cases.between(1, 3));
         slt::Workspace work(memory, threads, *ops);
         std::vector<int32_t> actual(expected.size(), std::numeric_limits<int32_t>::min());
-        const slt::Sink sink{identity(), nullptr, out, s.out_pixels(), nullptr, actual.data(), *ops};
+        const slt::Sink sink{identity(), nullptr,       out, s.out_pixels(),
+                             nullptr,    actual.data(), *ops};
         const slt::Visit visit = weights.visit(static_cast<uint32_t>(cases.between(1, out)));
         slt::dot_conv2d(visit, x.data(), n, s, sink, work);
-        check(actual == expected, std::string("dot_conv2d, ") + ops->name + ", K = " + std::to_string(fan_in) + ", " +
+        check(actual == expected, std::string("dot_conv2d, ") + ops->name +
+                                      ", K = " + std::to_string(fan_in) + ", " +
                                       std::to_string(out) + " rows, " + std::to_string(n) +
                                       " images of " + std::to_string(s.out_pixels()) + " pixels, " +
                                       std::to_string(threads) + " threads");
