@@ -1,4 +1,5 @@
-// The dot kernels of AVX-512 with VNNI, which replace those of the table of ops_avx512.cpp (isa.cpp).
+// The dot kernels of AVX-512 with VNNI, which replace those of the table of ops_avx512.cpp
+// (isa.cpp).
 #include <immintrin.h>
 
 #include "ops.h"
