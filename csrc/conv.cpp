@@ -137,6 +137,7 @@ void multiply_planes(const PlaneRows& rows, uint32_t bundle, const Panels& panel
 
 Workspace::Workspace(const WeightMemoryPtr& memory, uint32_t thread_count, const Ops& table)
     : threads(thread_count), weights(memory, threads.count()), ops(table), sums(threads.count()),
+      short_panel(threads.count()),
       int_sums(threads.count()) {}
 
 uint32_t bundle_for(size_t pixels, const Ops& ops) {

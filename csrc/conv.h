@@ -38,8 +38,9 @@ struct Workspace {
     std::vector<std::vector<float>> sums;  // one per thread
     // The same of int8 layers that add.
     std::vector<int16_t> short_panels;
+    std::vector<std::vector<int16_t>> short_panel;  // one per thread
     std::vector<int8_t> padded_bytes;
-    std::vector<std::vector<int32_t>> int_sums;
+    std::vector<std::vector<int32_t>> int_sums;  // one per thread
 };
 
 // The largest panel scratch of more than one image, in bytes.

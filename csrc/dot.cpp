@@ -361,11 +361,4 @@ void dot_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& 
     }
 }
 
-void dot_linear(const Visit& visit, const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink,
-                Workspace& work) {
-    ConvShape shape;  // every image one pixel
-    shape.channels = fan_in;
-    dot_conv2d(visit, x, n, shape, sink, work);
-}
-
 }  // namespace slt

@@ -1,12 +1,11 @@
 #include "int8.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <stdexcept>
 
+#include "add.h"
 #include "dot.h"
-#include "images.h"
 
 namespace slt {
 
@@ -144,126 +143,10 @@ template void Sink::store_rows(uint32_t, uint32_t, size_t, size_t, const int32_t
 
 namespace {
 
-// Images as panels (int8_inl.h), those of a convolution group one behind the other: full ones of
-// `vectors` vectors and a last one that may be narrower.
-struct Panels {
-    uint32_t fan_in, lanes, vectors;
-    size_t pixels;  // of all images
-    size_t count;   // of a group
-    const int16_t* data;
-
-    size_t width() const { return size_t{vectors} * lanes; }
-    // Threads fill panels side by side.
-    size_t size() const { return fan_in * width() + kGatherSlack / sizeof(int16_t); }
-    const int16_t* panel(size_t group, size_t index) const {
-        return data + (group * count + index) * size();
-    }
-    size_t begin(size_t index) const { return index * width(); }
-    size_t end(size_t index) const { return std::min(pixels, (index + 1) * width()); }
-    uint32_t vectors_of(size_t index) const;
-};
-
 // Whether the convolution is a product with a vector.
 bool is_linear(const ConvShape& s) {
     return s.height == 1 && s.width == 1 && s.kernel_rows == 1 && s.kernel_columns == 1 &&
            s.groups == 1 && s.padding == 0;
-}
-
-// 1, 2 or 4 vectors, as few as hold the pixels, or 4.
-uint32_t vectors_for(size_t pixels, size_t lanes) {
-    return pixels <= lanes ? 1 : pixels <= 2 * lanes ? 2 : 4;
-}
-
-uint32_t Panels::vectors_of(size_t index) const {
-    return vectors_for(end(index) - begin(index), lanes);
-}
-
-// Rows that have lists together: their sums stay in the first-level cache.
-uint32_t rows_together(size_t pixels, const Ops& ops) {
-    return vectors_for(pixels, ops.short_lanes) == 4 ? kUnitRows / 2 : kUnitRows;
-}
-
-template <class T>
-T* aligned(T* p) {
-    return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / sizeof(T);
-}
-
-Panels make_panels(const int8_t* x, size_t n, const ConvShape& s, Workspace& work) {
-    const uint32_t fan_in = s.kernel_rows * s.kernel_columns * s.inputs();
-    const size_t pixels = n * s.out_pixels();
-    Panels panels{fan_in, work.ops.short_lanes, vectors_for(pixels, work.ops.short_lanes), pixels,
-                  0,      nullptr};
-    panels.count = (pixels + panels.width() - 1) / panels.width();
-    if (padded_size(s) * n >= uint64_t{1} << 32)
-        throw std::length_error("an image of 2^32 numbers, padding included");
-    int16_t* data = aligned(room(work.short_panels, s.groups * panels.count * panels.size() +
-                                                        kGatherSlack));
-    panels.data = data;
-    const int8_t* images = pad_images(x, n, s, work.padded_bytes, work.threads, kGatherSlack);
-    const std::vector<uint32_t> offsets = position_offsets(s);
-    const size_t group_size = padded_size(s) / s.groups;
-    work.threads.run([&](uint32_t part) {
-        std::vector<Run> runs;
-        const auto [begin, end] = share(static_cast<uint32_t>(s.groups * panels.count), 1, part,
-                                        work.threads.count());
-        for (size_t i = begin; i < end; ++i) {
-            const size_t group = i / panels.count, index = i % panels.count;
-            const uint32_t width = panels.vectors_of(index) * panels.lanes;
-            find_runs(s, panels.begin(index), panels.end(index), runs);
-            work.ops.gather_bytes(images + group * group_size, offsets.data(), fan_in, runs.data(),
-                                  static_cast<uint32_t>(runs.size()), s.stride, width,
-                                  data + i * panels.size());
-        }
-    });
-    return panels;
-}
-
-// A convolution of panels: where its sums go, and of which group its rows are.
-struct Product {
-    const Panels& panels;
-    uint32_t group_rows;
-    size_t first_pixel;  // of the panels, in all images
-    const Sink& sink;
-
-    // The rows' sums of every panel, stored; buffer is the thread's.
-    void multiply(const UnitRows& rows, std::vector<int32_t>& buffer) const {
-        const size_t most = rows.count * panels.width();
-        int32_t* wide = aligned(room(buffer, most + (most + 1) / 2 + 32));
-        int16_t* sums = reinterpret_cast<int16_t*>(wide + most);
-        const uint32_t block = rows.wide ? kWideBlock : kNarrowBlock;
-        for (size_t index = 0; index < panels.count; ++index) {
-            const uint32_t vectors = panels.vectors_of(index);
-            const size_t width = size_t{vectors} * panels.lanes;
-            const size_t first = first_pixel + panels.begin(index),
-                         count = panels.end(index) - panels.begin(index);
-            const bool widened = sink.ops.sum_units(
-                rows.lists, rows.wide, (panels.fan_in + block - 1) / block,
-                panels.panel(rows.first / group_rows, index), vectors, rows.count, sums, wide);
-            if (widened) {
-                sink.store_rows(rows.first, rows.count, first, count, wide, width);
-            } else {
-                sink.store_rows(rows.first, rows.count, first, count, sums, width);
-            }
-        }
-    }
-};
-
-// Rows of planes, divided among the threads: lists of some rows, then their sums, until all are
-// done.
-void multiply_planes(const PlaneRows& rows, const Product& product, Workspace& work) {
-    work.threads.run([&](uint32_t part) {
-        UnitMaker maker(product.panels.fan_in, work.ops);
-        const uint32_t limit = rows_together(product.panels.pixels, work.ops);
-        const auto [begin, end] = share(rows.count, 1, part, work.threads.count());
-        for (uint32_t row = begin; row < end;) {
-            const uint32_t group_end =
-                ((rows.first + row) / product.group_rows + 1) * product.group_rows - rows.first;
-            const UnitRows made = maker.make(rows.part(row, std::min(end, group_end)), 0, limit,
-                                             work.weights.lists[part]);
-            product.multiply(made, work.int_sums[part]);
-            row += made.count;
-        }
-    });
 }
 
 }  // namespace
@@ -281,7 +164,7 @@ Int8Layer::Int8Layer(std::shared_ptr<const LayerCode> code, Keep keep, Kernel ke
     }
     if (keep == Keep::lists && kernel == Kernel::add && !is_linear(shape)) {
         lists_ = ResidentUnits::make(*code_, out_ / shape.groups,
-                                     rows_together(shape.out_pixels(), work.ops), work.weights,
+                                     add_rows(shape.out_pixels(), work.ops), work.weights,
                                      work.threads, work.ops);
     }
     if (keep != Keep::none && !lists_) {
@@ -295,11 +178,7 @@ size_t Int8Layer::resident_bytes() const {
 }
 
 double Int8Layer::scratch_bytes(const Ops& ops) const {
-    if (kernel_ == Kernel::dot) return dot_scratch_bytes(shape_, ops);
-    const size_t width = size_t{vectors_for(shape_.out_pixels(), ops.short_lanes)} * ops.short_lanes;
-    const double panels = static_cast<double>((shape_.out_pixels() + width - 1) / width);
-    return 2.0 * shape_.groups * panels * fan_in_ * static_cast<double>(width) +
-           static_cast<double>(padded_size(shape_));
+    return kernel_ == Kernel::dot ? dot_scratch_bytes(shape_, ops) : add_scratch_bytes(shape_, ops);
 }
 
 void Int8Layer::visit_planes(Workspace& work,
@@ -309,52 +188,21 @@ void Int8Layer::visit_planes(Workspace& work,
 }
 
 void Int8Layer::conv2d(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const {
+    const Visit visit = [&](const auto& use) { visit_planes(work, use); };
     if (kernel_ == Kernel::dot) {
-        const Visit visit = [&](const auto& use) { visit_planes(work, use); };
-        return dot_conv2d(visit, x, n, shape_, sink, work);
-    }
-    if (is_linear(shape_)) return linear(x, n, sink, work);
-    const size_t image = size_t{shape_.channels} * shape_.height * shape_.width;
-    const size_t chunk =
-        std::max<size_t>(1, static_cast<size_t>(kPanelBytes / scratch_bytes(work.ops)));
-    for (size_t first = 0; first < n; first += chunk) {
-        const Panels panels =
-            make_panels(x + first * image, std::min(chunk, n - first), shape_, work);
-        const Product product{panels, out_ / shape_.groups, first * shape_.out_pixels(), sink};
-        if (lists_) {
-            work.threads.run([&](uint32_t part) {
-                for (size_t group = part; group < lists_->groups(); group += work.threads.count())
-                    product.multiply(lists_->group(group), work.int_sums[part]);
-            });
-        } else {
-            visit_planes(work, [&](const PlaneRows& rows) { multiply_planes(rows, product, work); });
-        }
+        dot_conv2d(visit, x, n, shape_, sink, work);
+    } else if (is_linear(shape_)) {
+        add_linear(visit, x, n, fan_in_, sink, work);
+    } else if (lists_) {
+        add_conv2d(*lists_, x, n, shape_, sink, work);
+    } else {
+        add_conv2d(visit, x, n, shape_, sink, work);
     }
 }
 
 void Int8Layer::linear(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const {
     if (!is_linear(shape_)) throw std::invalid_argument("the layer is a convolution");
-    if (kernel_ == Kernel::dot) {
-        const Visit visit = [&](const auto& use) { visit_planes(work, use); };
-        return dot_linear(visit, x, n, fan_in_, sink, work);
-    }
-    const size_t columns = (size_t{fan_in_} + 127) / 128 * 128;
-    int8_t* images = room(work.padded_bytes, n * columns);  // the kernel reads whole words
-    for (size_t i = 0; i < n; ++i) {
-        std::memcpy(images + i * columns, x + i * fan_in_, fan_in_);
-        std::memset(images + i * columns + fan_in_, 0, columns - fan_in_);
-    }
-    visit_planes(work, [&](const PlaneRows& all) {
-        work.threads.run([&](uint32_t part) {
-            const auto [begin, end] = share(all.count, 4, part, work.threads.count());
-            const PlaneRows rows = all.part(begin, end);
-            int32_t* sums = room(work.int_sums[part], n * rows.count);
-            work.ops.linear_bytes(rows.kept, rows.sign, rows.row_words, rows.count, images, columns,
-                                  n, sums, rows.count);
-            for (size_t i = 0; i < n && rows.count; ++i)
-                sink.store_rows(rows.first, rows.count, i, 1, sums + i * rows.count, 1);
-        });
-    });
+    conv2d(x, n, sink, work);
 }
 
 }  // namespace slt

@@ -33,23 +33,47 @@ inline void store_shorts(int16_t* p, u16v v) { __builtin_memcpy(p, &v, sizeof v)
 
 // ---- panels ----
 
+// The next pixels from p on, kStride apart.
+template <uint32_t kStride>
+inline u16v load_pixels(const int8_t* p) {
+    if (kStride == 1) return widen(p);
+    typedef int16_t i16v __attribute__((vector_size(kBytes)));
+    i16v pairs;
+    __builtin_memcpy(&pairs, p, sizeof pairs);
+    return u16v(pairs << 8 >> 8);  // the first of each two
+}
+
+// The runs in whole vectors, which write over their end, in order.
+template <uint32_t kStride>
+void gather_vectors(const int8_t* image, const uint32_t* offsets, uint32_t rows, const Run* runs,
+                    uint32_t count, uint32_t width, int16_t* to) {
+    uint32_t from[4 * kShorts], at[4 * kShorts];  // a piece has a pixel at least
+    uint32_t pieces = 0, filled = 0;
+    for (uint32_t i = 0; i < count; filled += runs[i].length, ++i) {
+        for (uint32_t j = 0; j < runs[i].length; j += kShorts, ++pieces) {
+            from[pieces] = runs[i].from + j * kStride;
+            at[pieces] = filled + j;
+        }
+    }
+    for (uint32_t row = 0; row < rows; ++row, to += width) {
+        const int8_t* pixels = image + offsets[row];
+        for (uint32_t i = 0; i < pieces; ++i)
+            store_shorts(to + at[i], load_pixels<kStride>(pixels + from[i]));
+    }
+}
+
 // Row i of `rows` takes, for each run in order, `length` pixels `stride` apart from image +
 // offsets[i] + run.from; what stands behind them is anything. May read kGatherSlack bytes behind
 // the pixels and write as many behind the rows.
 void gather_bytes(const int8_t* image, const uint32_t* offsets, uint32_t rows, const Run* runs,
                   uint32_t count, uint32_t stride, uint32_t width, int16_t* to) {
+    if (stride == 1) return gather_vectors<1>(image, offsets, rows, runs, count, width, to);
+    if (stride == 2) return gather_vectors<2>(image, offsets, rows, runs, count, width, to);
     for (uint32_t row = 0; row < rows; ++row, to += width) {
-        const int8_t* from = image + offsets[row];
         int16_t* at = to;
         for (uint32_t i = 0; i < count; at += runs[i].length, ++i) {
-            const int8_t* pixel = from + runs[i].from;
-            const uint32_t length = runs[i].length;
-            if (stride == 1) {
-                for (uint32_t j = 0; j < length; j += kShorts)
-                    store_shorts(at + j, widen(pixel + j));
-            } else {
-                for (uint32_t j = 0; j < length; ++j) at[j] = pixel[size_t(j) * stride];
-            }
+            const int8_t* pixel = image + offsets[row] + runs[i].from;
+            for (uint32_t j = 0; j < runs[i].length; ++j) at[j] = pixel[size_t(j) * stride];
         }
     }
 }
@@ -316,6 +340,7 @@ template <bool kResidual, uint32_t kCount, class Sum>
 inline void requantise_some(const Sum* sums, const int8_t* residual, size_t from,
                             const RequantiseChannel& q, int8_t* out) {
     int8_t y[kCount];
+#pragma GCC unroll 1  // a loop, else there are no vectors
     for (uint32_t i = 0; i < kCount; ++i) {
         int32_t a = sums[i];
         a = a < q.lo ? q.lo : a;

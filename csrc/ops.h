@@ -235,18 +235,19 @@ struct Ops {
                         const int32_t* start, int32_t* sums, size_t sums_stride);
 };
 
+// Dot kernels of an extension of an instruction set, which take the place of those in its table.
+struct DotKernels {
+    decltype(Ops::dot_tile) tile;
+    decltype(Ops::dot_columns) columns;
+};
+
 extern const Ops scalar_ops;
 #if defined(__x86_64__)
 extern const Ops avx2_ops, avx512_ops;
-// dot_tile and dot_columns for machines with VNNI.
-void dot_tile_avx512vnni(const int8_t* weights, size_t row_bytes, uint32_t rows,
-                         const uint8_t* tile, uint32_t quads, uint32_t vectors,
-                         const int32_t* start, int32_t* sums, size_t sums_stride);
-void dot_columns_avx512vnni(const int8_t* weights, size_t row_bytes, uint32_t rows,
-                            const uint8_t* columns, size_t column_bytes, uint32_t count,
-                            size_t bytes, const int32_t* start, int32_t* sums, size_t sums_stride);
+extern const DotKernels avx512vnni_kernels;
 #elif defined(__aarch64__)
 extern const Ops neon_ops;
+extern const DotKernels neondot_kernels;
 #endif
 
 }  // namespace slt

@@ -65,7 +65,11 @@ inline f32v add_kept(f32v sum, f32v x, uint32_t plus, uint32_t minus) {
 typedef __m512i Sums;  // int16: two products of at most 255 a step
 constexpr uint32_t kDotQuads = 64;
 inline Sums dot_step(Sums sums, Bytes x, Bytes w) {
-    return _mm512_add_epi16(sums, _mm512_maddubs_epi16(x, w));
+    __m512i products;  // as assembly: see ops_avx2.cpp
+    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+            : "+v"(sums), "=&v"(products)
+            : "v"(x), "v"(w));
+    return sums;
 }
 inline u32v dot_total(Sums sums) {
     return u32v(_mm512_madd_epi16(sums, _mm512_set1_epi16(1)));

@@ -79,17 +79,11 @@ inline void store_frequencies(const FrequencyTable& table, const uint32_t index[
     }
 }
 
-typedef int8x16_t Bytes;
-struct Sums {  // a product of at most 127 a step
+#include "dot_neon_inl.h"
+struct Sums {  // int16: a product of at most 127 a step
     int16x8_t low, high;
 };
-constexpr uint8_t kDotOffset = 0;
 constexpr uint32_t kDotQuads = 258, kDotRows = 4;
-inline Bytes dot_weights(const int8_t* w) {
-    int32_t four;
-    __builtin_memcpy(&four, w, 4);
-    return vreinterpretq_s8_s32(vdupq_n_s32(four));
-}
 inline Sums dot_step(Sums sums, Bytes x, Bytes w) {
     return {vmlal_s8(sums.low, vget_low_s8(x), vget_low_s8(w)), vmlal_high_s8(sums.high, x, w)};
 }

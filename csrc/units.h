@@ -14,22 +14,30 @@ struct UnitRows {
     uint32_t first, count;
     bool wide;
     const uint8_t* lists;
+    size_t bytes;
 };
 
-// Turns rows of planes into lists, a limited number at a time.
+// Turns rows of planes into lists: at most `limit` rows together, all of one convolution group of
+// `group_rows` rows.
 class UnitMaker {
   public:
-    UnitMaker(uint32_t fan_in, const Ops& ops) : fan_in_(fan_in), ops_(ops) {}
-    // The lists of rows `begin`, ...: at most `limit` of them, and no more than one beyond
-    // kListBytes. They lie in buffer, `bytes()` of them.
-    UnitRows make(const PlaneRows& rows, uint32_t begin, uint32_t limit,
-                  WeightVector<uint8_t>& buffer);
-    size_t bytes() const { return bytes_; }
+    UnitMaker(uint32_t fan_in, uint32_t group_rows, uint32_t limit, const Ops& ops)
+        : fan_in_(fan_in), group_rows_(group_rows), limit_(limit), ops_(ops) {}
+    // The lists of the first of the rows: no more than one row beyond kListBytes. They lie in
+    // buffer, one behind the other.
+    std::vector<UnitRows> make(const PlaneRows& rows, WeightVector<uint8_t>& buffer) const;
 
   private:
-    uint32_t fan_in_;
+    // Some rows, and bytes that their lists take at most.
+    struct Plan {
+        uint32_t first, count;
+        bool wide;
+        size_t bytes;
+    };
+    Plan plan(const PlaneRows& rows, uint32_t first, size_t room) const;
+
+    uint32_t fan_in_, group_rows_, limit_;
     const Ops& ops_;
-    size_t bytes_ = 0;
 };
 
 // Resident lists, in groups that do not cross a convolution group of `group_rows` rows.
@@ -42,7 +50,7 @@ class ResidentUnits {
     size_t groups() const { return groups_.size(); }
     UnitRows group(size_t index) const {
         const Group& g = groups_[index];
-        return {g.first, g.count, g.wide, g.lists.data()};
+        return {g.first, g.count, g.wide, g.lists.data(), g.lists.size()};
     }
     size_t bytes() const;
 

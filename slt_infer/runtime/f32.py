@@ -12,8 +12,6 @@ from slt_infer.runtime.layers import Geometry, Keep, Layers, Mode, addition_kern
 from slt_infer.runtime.schedule import Step
 from slt_infer.ticket import Add, AvgPool2d, Conv2d, GlobalAvgPool2d, Layer, Linear, MaxPool2d, Relu, Ticket
 
-LIST_DENSITY = 1 / 8  # resident convolutions up to it keep lists
-
 
 class F32Layers(Layers[_core.LayerWeights]):
     dtype = np.float32
@@ -23,8 +21,8 @@ class F32Layers(Layers[_core.LayerWeights]):
         super().__init__(ticket, mode, threads, isa)
         self.affines = [scale_and_shift(layer) for layer in ticket.layers]
 
-    def kernel_of(self, operator: str, density: float, mode: Mode) -> tuple[Keep, str]:
-        return addition_kernel(operator, density, mode, LIST_DENSITY)
+    def kernel_of(self, operator: str, fan_in: int, density: float, mode: Mode) -> tuple[Keep, str]:
+        return addition_kernel(operator, density, mode)
 
     def weights_of(
         self, code: _core.LayerCode, keep: Keep, kernel: str, geometry: Geometry, work: _core.Workspace

@@ -10,7 +10,7 @@ import numpy as np
 from slt_infer import _core
 from slt_infer.errors import SltError
 from slt_infer.quantise import Rounding, rounding, scales
-from slt_infer.runtime.layers import Geometry, Keep, Layers, Mode, addition_kernel
+from slt_infer.runtime.layers import LIST_DENSITY, Geometry, Keep, Layers, Mode, addition_kernel
 from slt_infer.runtime.schedule import Step
 from slt_infer.ticket import (
     Add,
@@ -26,14 +26,22 @@ from slt_infer.ticket import (
 )
 
 DOT = "dot products"
-# Resident convolutions up to this density keep lists: those of denser ones may take over 2 bits a weight.
-LIST_DENSITY = 0.2
-# Denser convolutions are faster as dot products than as additions. Timed on layers of ResNet-18 with AVX2 and
-# scalar code, where lists that are made anew at every use never paid, and lists that are kept always did;
-# AVX-512 and NEON have those of AVX2.
-_VECTORS: dict[Mode, float] = {"stream": 0.0, "resident": LIST_DENSITY}
-_SCALAR: dict[Mode, float] = {"stream": 1.0, "resident": 1.0}
-DOT_DENSITY = {"scalar": _SCALAR, "avx2": _VECTORS, "avx512": _VECTORS, "neon": _VECTORS}
+# Denser convolutions with as many positions are faster as dot products than as additions. Timed on layers of
+# ResNet-18 and ResNet-50 with AVX2 and scalar code: in long rows lists that are made anew at every use never
+# paid, and lists that are kept always did. The others were not timed: an instruction for four products gains
+# more on additions than it costs lists.
+DOT_POSITIONS = 256  # of a row
+_TWO: dict[Mode, float] = {"stream": 0.0, "resident": LIST_DENSITY}  # instructions a vector of products
+_ONE: dict[Mode, float] = {"stream": 0.0, "resident": 1 / 8}
+_NEVER: dict[Mode, float] = {"stream": 1.0, "resident": 1.0}
+DOT_DENSITY = {
+    "scalar": _NEVER,
+    "avx2": _TWO,
+    "avx512": _TWO,
+    "avx512vnni": _ONE,
+    "neon": _TWO,
+    "neondot": _ONE,
+}
 
 
 def quantisation_of(ticket: Ticket) -> Quantisation:
@@ -63,11 +71,11 @@ class Int8Layers(Layers[_core.Int8Layer]):
         self.multiplierless = multiplierless
         super().__init__(ticket, mode, threads, isa)
 
-    def kernel_of(self, operator: str, density: float, mode: Mode) -> tuple[Keep, str]:
-        dot = operator == "conv2d" and density > DOT_DENSITY[self.work.isa][mode]
-        if dot and not self.multiplierless:
+    def kernel_of(self, operator: str, fan_in: int, density: float, mode: Mode) -> tuple[Keep, str]:
+        long = operator == "conv2d" and fan_in >= DOT_POSITIONS
+        if long and not self.multiplierless and density > DOT_DENSITY[self.work.isa][mode]:
             return ("none" if mode == "stream" else "planes"), DOT
-        return addition_kernel(operator, density, mode, LIST_DENSITY)
+        return addition_kernel(operator, density, mode)
 
     def weights_of(
         self, code: _core.LayerCode, keep: Keep, kernel: str, geometry: Geometry, work: _core.Workspace

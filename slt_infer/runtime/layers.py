@@ -20,6 +20,8 @@ Mode = Literal["stream", "resident"]
 Keep = Literal["none", "planes", "lists"]
 Weights = TypeVar("Weights", _core.LayerWeights, _core.Int8Layer)
 
+LIST_DENSITY = 1 / 5  # resident lists, a byte a kept weight and more, stay below 2 bits a weight
+
 
 @dataclass(frozen=True)
 class LayerReport:
@@ -35,16 +37,13 @@ class LayerReport:
     weight_bytes: int
 
 
-def addition_kernel(operator: str, density: float, mode: Mode, list_density: float) -> tuple[Keep, str]:
-    """What a layer keeps and the name of its kernel of additions, by operator, density and mode.
-
-    list_density: up to it lists are kept.
-    """
+def addition_kernel(operator: str, density: float, mode: Mode) -> tuple[Keep, str]:
+    """What a layer keeps and the name of its kernel of additions, by operator, density and mode."""
     if operator == "linear":
         return ("none" if mode == "stream" else "planes"), "masked lanes"
     if mode == "stream":
         return "none", "lists of a row group"
-    return ("lists", "lists") if density <= list_density else ("planes", "planes, lists of a row group")
+    return ("lists", "lists") if density <= LIST_DENSITY else ("planes", "planes, lists of a row group")
 
 
 class Geometry(NamedTuple):
@@ -81,7 +80,7 @@ class Layers(ABC, Generic[Weights]):
             self._add(ticket.source, layer, nodes[i], shapes[nodes[i].value], mode, builder)
 
     @abstractmethod
-    def kernel_of(self, operator: str, density: float, mode: Mode) -> tuple[Keep, str]:
+    def kernel_of(self, operator: str, fan_in: int, density: float, mode: Mode) -> tuple[Keep, str]:
         """What a layer keeps and the name of its kernel."""
 
     @abstractmethod
@@ -127,7 +126,7 @@ class Layers(ABC, Generic[Weights]):
             )
         operator = "conv2d" if isinstance(node, Conv2d) else "linear"
         density = layer.kept / shape.weights
-        keep, kernel = self.kernel_of(operator, density, mode)
+        keep, kernel = self.kernel_of(operator, shape.fan_in, density, mode)
         code = core_layer(source, shape, layer.id, layer.freeze, layer.code, self.memory)
         if isinstance(node, Conv2d):
             image = (given[0], given[1], given[2])
