@@ -33,7 +33,14 @@ ISA_FLAGS = {
                        "-mprefer-vector-width=512", "-Wno-maybe-uninitialized", "-Wno-uninitialized"],
 }  # fmt: skip
 ISA_FLAGS["ops_avx512vnni.cpp"] = [*ISA_FLAGS["ops_avx512.cpp"], "-mavx512vnni"]
-ISA_MACHINES = {**dict.fromkeys(ISA_FLAGS, "x86_64"), "ops_neon.cpp": "aarch64"}
+ISA_FLAGS["ops_neondot.cpp"] = ["-march=armv8.2-a+dotprod"]
+ISA_MACHINES = {
+    "ops_avx2.cpp": "x86_64",
+    "ops_avx512.cpp": "x86_64",
+    "ops_avx512vnni.cpp": "x86_64",
+    "ops_neon.cpp": "aarch64",
+    "ops_neondot.cpp": "aarch64",
+}
 SANITIZE = [
     "-O1",
     "-g",

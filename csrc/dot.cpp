@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 
 namespace slt {
@@ -9,8 +10,7 @@ namespace slt {
 namespace {
 
 constexpr uint32_t kTileVectors = 2;
-// Tiles whose sums are stored together, and rows whose weights are bytes at the same time: at most
-// kByteRows, and one register block beyond kByteBytes.
+// Tiles whose sums are stored together, and rows whose weights are bytes at the same time, at most.
 constexpr uint32_t kRunTiles = 4, kByteRows = 64;
 constexpr size_t kByteBytes = size_t{1} << 17;
 
@@ -38,9 +38,7 @@ struct Quads {
     size_t rows, columns;  // of a padded image
 
     size_t group_bytes() const { return 4 * channel_quads * rows * columns; }
-    size_t tile_bytes(const Ops& ops) const {
-        return size_t{count} * kTileVectors * ops.dot_pixels * 4 + kTilePadding;
-    }
+    size_t row_bytes() const { return (4 * size_t{count} + 63) / 64 * 64; }
     // Where quads lie, in pixels of four bytes, relative to the first pixel of a window.
     std::vector<uint32_t> offsets(const ConvShape& s) const {
         std::vector<uint32_t> all;
@@ -63,6 +61,11 @@ const uint8_t* pack_images(const int8_t* x, size_t n, const ConvShape& s, const 
     const size_t pixels = size_t{s.height} * s.width, packed = n * s.groups * quads.channel_quads;
     const size_t plane = 4 * quads.rows * quads.columns, border = 4 * size_t{s.padding};
     uint8_t* all = room(work.padded, packed * plane + kTilePadding);
+    if (pixels == 1 && border == 0 && s.inputs() % 4 == 0) {  // packed but for the offset
+        for (size_t i = 0; i < packed * plane; ++i)
+            all[i] = static_cast<uint8_t>(x[i] + work.ops.dot_offset);
+        return all;
+    }
     work.threads.run([&](uint32_t part) {
         const auto [begin, end] =
             share(static_cast<uint32_t>(packed), 1, part, work.threads.count());
@@ -106,160 +109,256 @@ void find_runs(const ConvShape& s, const Quads& quads, size_t begin, size_t end,
     }
 }
 
-// Images as tiles (dot_inl.h); those of a convolution group follow each other.
-struct Panels {
-    uint32_t quads, width;           // width: pixels of a tile
-    size_t pixels, tiles, tile_bytes;  // of all images; of a group
-    const uint8_t* data;
+// How the output pixels of some images are divided: tiles from the first pixel on and, where few of
+// the last vector's pixels exist, columns for those (dot_inl.h).
+struct Layout {
+    Layout(const ConvShape& s, size_t n, const Ops& ops)
+        : quads(s),
+          pixels(n * s.out_pixels()),
+          lanes(ops.dot_pixels),
+          columns(pixels % lanes <= lanes / 2 ? pixels % lanes : 0),
+          tiled(pixels - columns),
+          width(kTileVectors * lanes),
+          tiles((tiled + width - 1) / width),
+          tile_bytes(size_t{quads.count} * width * 4 + kTilePadding),
+          column_bytes(quads.row_bytes() + kTilePadding) {}
 
-    const uint8_t* tile(size_t group, size_t index) const {
-        return data + (group * tiles + index) * tile_bytes;
-    }
-    size_t end(size_t index) const { return std::min(pixels, (index + 1) * width); }
-    uint32_t vectors(size_t index, const Ops& ops) const {
-        return static_cast<uint32_t>((end(index) - index * width + ops.dot_pixels - 1) /
-                                     ops.dot_pixels);
+    Quads quads;
+    size_t pixels;
+    uint32_t lanes, columns;
+    size_t tiled;  // pixels in tiles
+    uint32_t width;  // pixels of a tile
+    size_t tiles, tile_bytes, column_bytes;  // of one group
+
+    size_t group_bytes() const { return tiles * tile_bytes + columns * column_bytes; }
+    size_t end(size_t tile) const { return std::min(tiled, (tile + 1) * width); }
+    uint32_t vectors(size_t tile) const {
+        return static_cast<uint32_t>((end(tile) - tile * width + lanes - 1) / lanes);
     }
 };
 
-Panels make_panels(const int8_t* x, size_t n, const ConvShape& s, Workspace& work) {
-    const Quads quads(s);
-    const Ops& ops = work.ops;
-    Panels panels{quads.count,           kTileVectors * ops.dot_pixels, n * s.out_pixels(), 0,
-                  quads.tile_bytes(ops), nullptr};
-    panels.tiles = (panels.pixels + panels.width - 1) / panels.width;
-    if (static_cast<double>(n) * s.groups * static_cast<double>(quads.group_bytes()) >= 0x1p34)
-        throw std::length_error("images of 2^34 bytes, padding included");
-    const uint8_t* images = pack_images(x, n, s, quads, work);
-    uint8_t* data = room(work.panels, s.groups * panels.tiles * panels.tile_bytes);
-    panels.data = data;
-    const std::vector<uint32_t> offsets = quads.offsets(s);
-    work.threads.run([&](uint32_t part) {
-        std::vector<Run> runs;
-        const auto [begin, end] =
-            share(static_cast<uint32_t>(panels.tiles), 1, part, work.threads.count());
-        for (size_t index = begin; index < end; ++index) {
-            find_runs(s, quads, index * panels.width, panels.end(index), runs);
-            for (size_t group = 0; group < s.groups; ++group) {
-                ops.gather_quads(images + group * quads.group_bytes(), offsets.data(), quads.count,
-                                 runs.data(), static_cast<uint32_t>(runs.size()), s.stride,
-                                 panels.vectors(index, ops),
-                                 data + (group * panels.tiles + index) * panels.tile_bytes);
-            }
-        }
-    });
-    return panels;
-}
-
-// Rows of weights as bytes, quad after quad, and their start values.
-class ByteRows {
+// What the pixels read, tile by tile and column by column.
+class Source {
   public:
-    ByteRows(const ConvShape& s, size_t row_words, const Ops& ops)
-        : inputs_(s.inputs()), quads_(s), row_words_(row_words), ops_(ops) {
-        // Where taps are whole quads, rows are bytes as they are unpacked.
-        row_bytes_ = inputs_ % 4 == 0 ? 64 * row_words : 4 * size_t{quads_.count};
-        if (inputs_ % 4 != 0) one_.resize(64 * row_words);
+    Source(const int8_t* x, size_t n, const ConvShape& s, Workspace& work)
+        : layout(s, n, work.ops), shape_(s), ops_(work.ops), offsets_(layout.quads.offsets(s)) {
+        const double bytes = static_cast<double>(layout.quads.group_bytes());
+        if (static_cast<double>(n) * s.groups * bytes >= 0x1p34)
+            throw std::length_error("images of 2^34 bytes, padding included");
+        images_ = pack_images(x, n, s, layout.quads, work);
     }
-    size_t row_bytes() const { return row_bytes_; }
-    uint32_t limit() const {
-        return static_cast<uint32_t>(std::clamp<size_t>(kByteBytes / row_bytes_, 8, kByteRows));
+    const Layout layout;
+
+    void tile(size_t group, size_t index, std::vector<Run>& runs, uint8_t* to) const {
+        gather(group, index * layout.width, layout.end(index),
+               size_t{layout.vectors(index)} * layout.lanes * 4, runs, to);
     }
-    const int8_t* make(const PlaneRows& rows, WeightVector<uint8_t>& buffer,
-                       std::vector<int32_t>& start) {
-        int8_t* all =
-            reinterpret_cast<int8_t*>(WeightScratch::room(buffer, rows.count * row_bytes_));
-        start.clear();
-        for (uint32_t row = 0; row < rows.count; ++row) {
-            const uint64_t *kept = rows.kept + row * row_words_,
-                           *sign = rows.sign + row * row_words_;
-            const int64_t sum = static_cast<int64_t>(ops_.count_bits(kept, row_words_)) -
-                                2 * static_cast<int64_t>(ops_.count_bits(sign, row_words_));
-            start.push_back(static_cast<int32_t>(-sum * ops_.dot_offset));
-            int8_t* to = all + row * row_bytes_;
-            if (one_.empty()) {
-                ops_.unpack_signs(kept, sign, row_words_, to);
-            } else {
-                ops_.unpack_signs(kept, sign, row_words_, one_.data());
-                for (uint32_t tap = 0; tap < quads_.taps; ++tap, to += 4 * quads_.channel_quads) {
-                    std::memset(to + 4 * quads_.channel_quads - 4, 0, 4);
-                    std::memcpy(to, one_.data() + size_t{tap} * inputs_, inputs_);
-                }
-            }
-        }
-        return all;
+    void column(size_t group, size_t index, std::vector<Run>& runs, uint8_t* to) const {
+        gather(group, layout.tiled + index, layout.tiled + index + 1, 4, runs, to);
     }
 
   private:
-    uint32_t inputs_;
-    Quads quads_;
-    size_t row_words_, row_bytes_;
+    void gather(size_t group, size_t begin, size_t end, size_t quad_bytes, std::vector<Run>& runs,
+                uint8_t* to) const {
+        find_runs(shape_, layout.quads, begin, end, runs);
+        ops_.gather_quads(images_ + group * layout.quads.group_bytes(), offsets_.data(),
+                          layout.quads.count, runs.data(), static_cast<uint32_t>(runs.size()),
+                          shape_.stride, quad_bytes, to);
+    }
+
+    const ConvShape& shape_;
     const Ops& ops_;
-    std::vector<int8_t> one_;
+    std::vector<uint32_t> offsets_;
+    const uint8_t* images_;
 };
 
-// Sums of rows of one convolution group over all pixels, to the sink.
-void multiply(const PlaneRows& rows, uint32_t group, const Panels& panels, size_t first_pixel,
-              ByteRows& bytes, const Sink& sink, Workspace& work, uint32_t part) {
-    std::vector<int32_t> start;
-    const int8_t* weights = bytes.make(rows, work.weights.lists[part], start);
-    const size_t stride = size_t{kRunTiles} * panels.width;
-    std::vector<int32_t> sums(rows.count * stride);
-    for (size_t tile = 0; tile < panels.tiles; tile += kRunTiles) {
-        const size_t end = std::min(panels.tiles, tile + kRunTiles);
-        for (size_t index = tile; index < end; ++index) {
-            work.ops.dot_tile(weights, bytes.row_bytes(), rows.count, panels.tile(group, index),
-                              panels.quads, panels.vectors(index, work.ops), start.data(),
-                              sums.data() + (index - tile) * panels.width, stride);
+// All of it, group after group, tiles and then columns.
+struct Panels {
+    const Layout& layout;
+    const uint8_t* data;
+
+    const uint8_t* tile(size_t group, size_t index) const {
+        return data + group * layout.group_bytes() + index * layout.tile_bytes;
+    }
+    const uint8_t* columns(size_t group) const { return tile(group, layout.tiles); }
+};
+
+Panels make_panels(const Source& source, uint32_t groups, Workspace& work) {
+    const Layout& l = source.layout;
+    uint8_t* data = room(work.panels, groups * l.group_bytes());
+    work.threads.run([&](uint32_t part) {
+        std::vector<Run> runs;
+        const auto [first, last] =
+            share(static_cast<uint32_t>(l.tiles + l.columns), 1, part, work.threads.count());
+        for (size_t group = 0; group < groups; ++group) {
+            uint8_t* tiles = data + group * l.group_bytes();
+            uint8_t* columns = tiles + l.tiles * l.tile_bytes;
+            for (size_t i = first; i < std::min<size_t>(last, l.tiles); ++i)
+                source.tile(group, i, runs, tiles + i * l.tile_bytes);
+            for (size_t i = std::max<size_t>(first, l.tiles); i < last; ++i) {
+                const size_t column = i - l.tiles;
+                source.column(group, column, runs, columns + column * l.column_bytes);
+            }
         }
-        const size_t from = tile * panels.width;
-        for (uint32_t row = 0; row < rows.count; ++row) {
-            sink.store(rows.first + row, first_pixel + from, panels.end(end - 1) - from,
-                       sums.data() + row * stride);
+    });
+    return {l, data};
+}
+
+// Products of some rows at a time with the pixels, to the sink; one for each thread.
+class Multiplier {
+  public:
+    Multiplier(const ConvShape& s, const Source& source, size_t first_pixel, size_t row_words,
+               const Sink& sink, WeightVector<uint8_t>& weights, const Ops& ops)
+        : inputs_(s.inputs()),
+          source_(source),
+          l_(source.layout),
+          first_pixel_(first_pixel),
+          row_bytes_(byte_row(s, row_words)),
+          sink_(sink),
+          weights_(weights),
+          ops_(ops) {}
+
+    // Bytes of a row: where taps are whole quads, as many as are unpacked.
+    static size_t byte_row(const ConvShape& s, size_t row_words) {
+        return s.inputs() % 4 == 0 ? 64 * row_words : Quads(s).row_bytes();
+    }
+    // Rows that are bytes at the same time: columns use them once, while they are in the
+    // first-level cache.
+    static uint32_t limit(const ConvShape& s, const Layout& l, size_t row_words) {
+        const size_t bytes = l.tiles ? kByteBytes : kByteBytes / 8;
+        return static_cast<uint32_t>(
+            std::clamp<size_t>(bytes / byte_row(s, row_words) / 4 * 4, 4, kByteRows));
+    }
+
+    // All pixels of panels, times rows of the group, limit(...) at most.
+    void multiply(const PlaneRows& rows, uint32_t group, const Panels& panels) {
+        unpack(rows);
+        for (size_t first = 0; first < l_.tiles; first += kRunTiles) {
+            const size_t last = std::min(l_.tiles, first + kRunTiles);
+            for (size_t tile = first; tile < last; ++tile)
+                add_tile(tile, tile - first, panels.tile(group, tile));
+            store(first * l_.width, l_.end(last - 1));
+        }
+        if (l_.columns) add_columns(panels.columns(group));
+    }
+
+    // Share `part` of the pixels, copied tile by tile, times all rows of a layer of one group.
+    void multiply(const PlaneRows& rows, uint32_t part, uint32_t parts) {
+        unpack(rows);
+        std::vector<Run> runs;
+        std::vector<uint8_t> buffer(std::max(l_.tile_bytes, l_.columns * l_.column_bytes) + 64);
+        uint8_t* copy = buffer.data() + (64 - reinterpret_cast<uintptr_t>(buffer.data()) % 64) % 64;
+        const auto [begin, end] =
+            share(static_cast<uint32_t>(l_.tiles), kRunTiles, part, parts);
+        for (size_t first = begin; first < end; first += kRunTiles) {
+            const size_t last = std::min<size_t>(end, first + kRunTiles);
+            for (size_t tile = first; tile < last; ++tile) {
+                source_.tile(0, tile, runs, copy);
+                add_tile(tile, tile - first, copy);
+            }
+            store(first * l_.width, l_.end(last - 1));
+        }
+        if (l_.columns == 0 || part + 1 < parts) return;
+        for (uint32_t column = 0; column < l_.columns; ++column)
+            source_.column(0, column, runs, copy + column * l_.column_bytes);
+        add_columns(copy);
+    }
+
+  private:
+    size_t stride() const { return size_t{kRunTiles} * l_.width; }
+    // Sums of the tile, number `place` of those that are stored together.
+    void add_tile(size_t tile, size_t place, const uint8_t* data) {
+        ops_.dot_tile(bytes_, row_bytes_, rows_.count, data, l_.quads.count, l_.vectors(tile),
+                      start_.data(), sums_.data() + place * l_.width, stride());
+    }
+    void add_columns(const uint8_t* data) {
+        ops_.dot_columns(bytes_, row_bytes_, rows_.count, data, l_.column_bytes, l_.columns,
+                         4 * size_t{l_.quads.count}, start_.data(), sums_.data(), stride());
+        store(l_.tiled, l_.pixels);
+    }
+    void store(size_t begin, size_t end) const {
+        for (uint32_t i = 0; i < rows_.count; ++i) {
+            sink_.store(rows_.first + i, first_pixel_ + begin, end - begin,
+                        sums_.data() + i * stride());
         }
     }
-}
+
+    // Makes bytes of the rows, quad after quad, and their start values.
+    void unpack(const PlaneRows& rows) {
+        const size_t tap_bytes = 4 * size_t{l_.quads.channel_quads};
+        const bool whole_quads = inputs_ % 4 == 0;
+        int8_t* all = reinterpret_cast<int8_t*>(
+            WeightScratch::room(weights_, rows.count * row_bytes_ + 64 * rows.row_words));
+        int8_t* dense = all + rows.count * row_bytes_;  // a row without gaps between its taps
+        start_.clear();
+        for (uint32_t row = 0; row < rows.count; ++row) {
+            int8_t* to = all + row * row_bytes_;
+            const int64_t sum = ops_.unpack_signs(rows.kept + row * rows.row_words,
+                                                  rows.sign + row * rows.row_words, rows.row_words,
+                                                  whole_quads ? to : dense);
+            start_.push_back(static_cast<int32_t>(-sum * ops_.dot_offset));
+            if (whole_quads) continue;
+            std::memset(to, 0, row_bytes_);
+            for (uint32_t tap = 0; tap < l_.quads.taps; ++tap)
+                std::memcpy(to + tap * tap_bytes, dense + size_t{tap} * inputs_, inputs_);
+        }
+        rows_ = rows;
+        bytes_ = all;
+        sums_.resize(rows.count * stride());
+    }
+
+    uint32_t inputs_;
+    const Source& source_;
+    const Layout& l_;
+    size_t first_pixel_, row_bytes_;
+    const Sink& sink_;
+    WeightVector<uint8_t>& weights_;
+    const Ops& ops_;
+    PlaneRows rows_{};
+    const int8_t* bytes_ = nullptr;
+    std::vector<int32_t> start_, sums_;
+};
 
 }  // namespace
 
 double dot_scratch_bytes(const ConvShape& s, const Ops& ops) {
-    const Quads quads(s);
-    const size_t width = size_t{kTileVectors} * ops.dot_pixels;
-    const double tiles = static_cast<double>((s.out_pixels() + width - 1) / width);
-    return s.groups * (tiles * static_cast<double>(quads.tile_bytes(ops)) +
-                       static_cast<double>(quads.group_bytes()));
+    const Layout l(s, 1, ops);
+    return s.groups *
+           (static_cast<double>(l.tiles) * static_cast<double>(l.tile_bytes) +
+            static_cast<double>(l.columns) * static_cast<double>(l.column_bytes) +
+            static_cast<double>(l.quads.group_bytes()));
 }
 
 void dot_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& s,
                 const Sink& sink, Workspace& work) {
     const size_t image = size_t{s.channels} * s.height * s.width;
-    const uint32_t group_rows = sink.rows / s.groups;
+    const uint32_t group_rows = sink.rows / s.groups, threads = work.threads.count();
     const size_t chunk = std::max<size_t>(
         1, static_cast<size_t>(kPanelBytes / dot_scratch_bytes(s, work.ops)));
     for (size_t first = 0; first < n; first += chunk) {
-        const Panels panels =
-            make_panels(x + first * image, std::min(chunk, n - first), s, work);
+        const Source source(x + first * image, std::min(chunk, n - first), s, work);
+        std::optional<Panels> panels;
         visit([&](const PlaneRows& rows) {
+            const uint32_t limit = Multiplier::limit(s, source.layout, rows.row_words);
+            // Where every tile is used once, threads share tiles and none is kept.
+            const bool once = s.groups == 1 && rows.count == sink.rows && rows.count <= limit &&
+                              source.layout.tiles >= size_t{kRunTiles} * threads;
+            if (!once && !panels) panels.emplace(make_panels(source, s.groups, work));
             work.threads.run([&](uint32_t part) {
-                ByteRows bytes(s, rows.row_words, work.ops);
-                const auto [begin, end] = share(rows.count, 2, part, work.threads.count());
+                Multiplier multiplier(s, source, first * s.out_pixels(), rows.row_words, sink,
+                                      work.weights.lists[part], work.ops);
+                if (once) return multiplier.multiply(rows, part, threads);
+                const auto [begin, end] = share(rows.count, 2, part, threads);
                 for (uint32_t row = begin; row < end;) {
                     const uint32_t group = (rows.first + row) / group_rows;
-                    const uint32_t stop = std::min(
-                        {end, (group + 1) * group_rows - rows.first, row + bytes.limit()});
-                    multiply(rows.part(row, stop), group, panels, first * s.out_pixels(), bytes,
-                             sink, work, part);
+                    const uint32_t group_end = (group + 1) * group_rows - rows.first;
+                    const uint32_t stop = std::min({end, group_end, row + limit});
+                    multiplier.multiply(rows.part(row, stop), group, *panels);
                     row = stop;
                 }
             });
         });
     }
-}
-
-void dot_linear(const Visit& visit, const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink,
-                Workspace& work) {
-    ConvShape shape;  // every image one pixel
-    shape.channels = fan_in;
-    dot_conv2d(visit, x, n, shape, sink, work);
 }
 
 }  // namespace slt

@@ -9,12 +9,9 @@ namespace slt {
 
 // x [n, channels, height, width], values in [-127, 127]; `visit` shows the layer's rows, `sink`
 // takes their sums over all output pixels. Calls visit once for as many images as kPanelBytes
-// holds panels of.
+// holds panels of. A linear layer is a convolution of images of one pixel.
 void dot_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& shape,
                 const Sink& sink, Workspace& work);
-// x [n, fan_in]; a sink of one pixel.
-void dot_linear(const Visit& visit, const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink,
-                Workspace& work);
 
 // Bytes of panels and of the packed image that dot_conv2d wants for one image; a double, which
 // cannot overflow.

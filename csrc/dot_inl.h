@@ -11,7 +11,8 @@
 //
 // A *quad* is four positions of the weight matrix. A *tile* of a panel holds, for some output
 // pixels, one or two vectors of them, quad after quad what they read: four bytes of a pixel side by
-// side, activations plus kDotOffset. A row's start value makes the offset good.
+// side, activations plus kDotOffset. A row's start value makes the offset good. A *column* is what
+// one pixel reads, as a tile of one pixel would hold it: the bytes in the order of the weights.
 
 inline Bytes load_bytes(const void* p) {
     Bytes v;
@@ -85,5 +86,47 @@ void dot_tile(const int8_t* weights, size_t row_bytes, uint32_t rows, const uint
         dot_rows<1>(weights, row_bytes, rows, tile, quads, start, sums, sums_stride);
     } else {
         dot_rows<2>(weights, row_bytes, rows, tile, quads, start, sums, sums_stride);
+    }
+}
+
+// Rows times one column, K in lanes: sums[r * sums_stride] = start[r] + the products of row r.
+template <uint32_t kRows>
+inline void dot_lanes(const int8_t* weights, size_t row_bytes, const uint8_t* column, size_t bytes,
+                      const int32_t* start, int32_t* sums, size_t sums_stride) {
+    u32v total[kRows] = {};
+    for (size_t k = 0; k < bytes;) {
+        const size_t left = (bytes - k + kBytes - 1) / kBytes;
+        const uint32_t steps = left < kDotQuads ? uint32_t(left) : kDotQuads;
+        Sums acc[kRows] = {};
+        for (uint32_t i = 0; i < steps; ++i, k += kBytes) {
+            const Bytes x = load_bytes(column + k);
+#pragma GCC unroll 4
+            for (uint32_t r = 0; r < kRows; ++r)
+                acc[r] = dot_step(acc[r], x, load_bytes(weights + r * row_bytes + k));
+        }
+#pragma GCC unroll 4
+        for (uint32_t r = 0; r < kRows; ++r) total[r] += dot_total(acc[r]);
+    }
+    for (uint32_t r = 0; r < kRows; ++r) {
+        uint32_t sum = uint32_t(start[r]);
+        for (uint32_t i = 0; i < kBytes / 4; ++i) sum += total[r][i];
+        sums[r * sums_stride] = int32_t(sum);
+    }
+}
+
+void dot_columns(const int8_t* weights, size_t row_bytes, uint32_t rows, const uint8_t* columns,
+                 size_t column_bytes, uint32_t count, size_t bytes, const int32_t* start,
+                 int32_t* sums, size_t sums_stride) {
+    for (; rows >= 4; rows -= 4, weights += 4 * row_bytes, start += 4, sums += 4 * sums_stride) {
+        for (uint32_t c = 0; c < count; ++c) {
+            dot_lanes<4>(weights, row_bytes, columns + c * column_bytes, bytes, start, sums + c,
+                         sums_stride);
+        }
+    }
+    for (; rows; --rows, weights += row_bytes, ++start, sums += sums_stride) {
+        for (uint32_t c = 0; c < count; ++c) {
+            dot_lanes<1>(weights, row_bytes, columns + c * column_bytes, bytes, start, sums + c,
+                         sums_stride);
+        }
     }
 }

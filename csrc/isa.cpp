@@ -25,6 +25,13 @@ const Ops* find(std::string_view name) {
     return nullptr;
 }
 
+[[maybe_unused]] Ops with_dot(Ops table, const char* name, const DotKernels& kernels) {
+    table.name = name;
+    table.dot_tile = kernels.tile;
+    table.dot_columns = kernels.columns;
+    return table;
+}
+
 struct Choice {
     const Ops* ops;
     std::string reason;
@@ -66,17 +73,18 @@ const std::vector<const Ops*>& available_ops() {
             __builtin_cpu_supports("avx512cd")) {
             found.push_back(&avx512_ops);
             if (__builtin_cpu_supports("avx512vnni")) {
-                static const Ops vnni = [] {
-                    Ops table = avx512_ops;
-                    table.name = "avx512vnni";
-                    table.dot_tile = dot_tile_avx512vnni;
-                    return table;
-                }();
+                static const Ops vnni = with_dot(avx512_ops, "avx512vnni", avx512vnni_kernels);
                 found.push_back(&vnni);
             }
         }
 #elif defined(__aarch64__)
         found.push_back(&neon_ops);
+#if defined(__linux__)
+        if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) {
+            static const Ops dot = with_dot(neon_ops, "neondot", neondot_kernels);
+            found.push_back(&dot);
+        }
+#endif
 #endif
         return found;
     }();

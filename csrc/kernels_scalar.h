@@ -105,11 +105,14 @@ void linear(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32
 constexpr uint8_t kDotOffset = 0;
 constexpr size_t kBytes = 16;
 
-void unpack_signs(const uint64_t* kept, const uint64_t* sign, size_t words, int8_t* out) {
+int64_t unpack_signs(const uint64_t* kept, const uint64_t* sign, size_t words, int8_t* out) {
+    int64_t sum = 0;
     for (size_t i = 0; i < 64 * words; ++i) {
         const int minus = sign[i / 64] >> (i % 64) & 1, any = kept[i / 64] >> (i % 64) & 1;
         out[i] = int8_t(any - 2 * minus);
+        sum += out[i];
     }
+    return sum;
 }
 
 void interleave_channels(const int8_t* const* planes, size_t count, uint8_t* to) {
@@ -117,8 +120,8 @@ void interleave_channels(const int8_t* const* planes, size_t count, uint8_t* to)
 }
 
 void gather_quads(const uint8_t* image, const uint32_t* offsets, uint32_t quads, const Run* runs,
-                  uint32_t count, uint32_t stride, uint32_t vectors, uint8_t* tile) {
-    for (uint32_t quad = 0; quad < quads; ++quad, tile += vectors * kBytes) {
+                  uint32_t count, uint32_t stride, size_t quad_bytes, uint8_t* tile) {
+    for (uint32_t quad = 0; quad < quads; ++quad, tile += quad_bytes) {
         size_t at = 0;
         for (uint32_t i = 0; i < count; ++i) {
             for (size_t j = 0; j < 4 * size_t(runs[i].length); ++j) {
@@ -141,6 +144,19 @@ void dot_tile(const int8_t* weights, size_t row_bytes, uint32_t rows, const uint
                        int8_t(tile[(k / 4 * pixels + pixel) * 4 + k % 4]);
             }
             sums[r * sums_stride + pixel] = sum;
+        }
+    }
+}
+
+void dot_columns(const int8_t* weights, size_t row_bytes, uint32_t rows, const uint8_t* columns,
+                 size_t column_bytes, uint32_t count, size_t bytes, const int32_t* start,
+                 int32_t* sums, size_t sums_stride) {
+    for (uint32_t r = 0; r < rows; ++r) {
+        for (uint32_t c = 0; c < count; ++c) {
+            int32_t sum = start[r];
+            for (size_t k = 0; k < bytes; ++k)
+                sum += weights[r * row_bytes + k] * int8_t(columns[c * column_bytes + k]);
+            sums[r * sums_stride + c] = sum;
         }
     }
 }

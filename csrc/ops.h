@@ -208,17 +208,18 @@ struct Ops {
     uint8_t dot_offset;   // what activations in tiles have added to them
     uint32_t dot_pixels;  // pixels of a vector of a tile
 
-    // Bytes +1, -1 and 0 of the positions of `words` words of bit planes, 64 of each.
-    void (*unpack_signs)(const uint64_t* kept, const uint64_t* sign, size_t words, int8_t* out);
+    // Bytes +1, -1 and 0 of the positions of `words` words of bit planes, 64 of each; gives their
+    // sum.
+    int64_t (*unpack_signs)(const uint64_t* kept, const uint64_t* sign, size_t words, int8_t* out);
 
     // to[4 j + c] = planes[c][j] + dot_offset, for c < 4, j < count.
     void (*interleave_channels)(const int8_t* const* planes, size_t count, uint8_t* to);
 
-    // Copies pixels of four bytes into a tile: quad i takes the runs, in order, of image + 4 *
-    // offsets[i]; what stands behind them is anything. May read and write up to kTilePadding bytes
-    // behind what it is given.
+    // Copies pixels of four bytes, two vectors at most, into quads `quad_bytes` apart: quad i takes
+    // the runs, in order, of image + 4 * offsets[i]; what stands behind them is anything. May read
+    // and write up to kTilePadding bytes behind what it is given.
     void (*gather_quads)(const uint8_t* image, const uint32_t* offsets, uint32_t quads,
-                         const Run* runs, uint32_t count, uint32_t stride, uint32_t vectors,
+                         const Run* runs, uint32_t count, uint32_t stride, size_t quad_bytes,
                          uint8_t* tile);
 
     // sums[r * sums_stride + pixel] = start[r] + the products of the row at weights + r *
@@ -226,17 +227,27 @@ struct Ops {
     void (*dot_tile)(const int8_t* weights, size_t row_bytes, uint32_t rows, const uint8_t* tile,
                      uint32_t quads, uint32_t vectors, const int32_t* start, int32_t* sums,
                      size_t sums_stride);
+
+    // sums[r * sums_stride + c] = start[r] + the products of a row with column c, at columns + c *
+    // column_bytes. Reads `bytes` rounded up to 64 of each, zeros of the rows' behind `bytes`.
+    void (*dot_columns)(const int8_t* weights, size_t row_bytes, uint32_t rows,
+                        const uint8_t* columns, size_t column_bytes, uint32_t count, size_t bytes,
+                        const int32_t* start, int32_t* sums, size_t sums_stride);
+};
+
+// Dot kernels of an extension of an instruction set, which take the place of those in its table.
+struct DotKernels {
+    decltype(Ops::dot_tile) tile;
+    decltype(Ops::dot_columns) columns;
 };
 
 extern const Ops scalar_ops;
 #if defined(__x86_64__)
 extern const Ops avx2_ops, avx512_ops;
-// In the place of avx512_ops.dot_tile where the machine has VNNI.
-void dot_tile_avx512vnni(const int8_t* weights, size_t row_bytes, uint32_t rows,
-                         const uint8_t* tile, uint32_t quads, uint32_t vectors,
-                         const int32_t* start, int32_t* sums, size_t sums_stride);
+extern const DotKernels avx512vnni_kernels;
 #elif defined(__aarch64__)
 extern const Ops neon_ops;
+extern const DotKernels neondot_kernels;
 #endif
 
 }  // namespace slt

@@ -97,15 +97,17 @@ inline Sums dot_step(Sums sums, Bytes x, Bytes w) {
 inline u32v dot_total(Sums sums) {
     return u32v(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
 }
-inline Bytes dot_signs(uint64_t kept, uint64_t sign) {
+inline Bytes dot_signs(const uint8_t* kept, const uint8_t* sign) {
+    int32_t k, s;
+    __builtin_memcpy(&k, kept, 4);
+    __builtin_memcpy(&s, sign, 4);
     const __m256i bytes =
         _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bit = _mm256_set1_epi64x(int64_t(0x8040201008040201));
-    const __m256i k = _mm256_shuffle_epi8(_mm256_set1_epi32(int(kept)), bytes),
-                  s = _mm256_shuffle_epi8(_mm256_set1_epi32(int(sign)), bytes);
-    const __m256i any = _mm256_cmpeq_epi8(_mm256_and_si256(k, bit), bit),
-                  minus = _mm256_cmpeq_epi8(_mm256_and_si256(s, bit), bit);
-    return _mm256_or_si256(minus, _mm256_abs_epi8(any));
+    const __m256i any = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(k), bytes), bit),
+                  minus = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(s), bytes), bit);
+    return _mm256_or_si256(_mm256_cmpeq_epi8(minus, bit),
+                           _mm256_min_epu8(any, _mm256_set1_epi8(1)));
 }
 
 typedef uint8_t u8v __attribute__((vector_size(32)));

@@ -65,14 +65,21 @@ inline f32v add_kept(f32v sum, f32v x, uint32_t plus, uint32_t minus) {
 typedef __m512i Sums;  // int16: two products of at most 255 a step
 constexpr uint32_t kDotQuads = 64;
 inline Sums dot_step(Sums sums, Bytes x, Bytes w) {
-    return _mm512_add_epi16(sums, _mm512_maddubs_epi16(x, w));
+    __m512i products;  // as assembly: see ops_avx2.cpp
+    __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+            : "+v"(sums), "=&v"(products)
+            : "v"(x), "v"(w));
+    return sums;
 }
 inline u32v dot_total(Sums sums) {
     return u32v(_mm512_madd_epi16(sums, _mm512_set1_epi16(1)));
 }
-inline Bytes dot_signs(uint64_t kept, uint64_t sign) {
-    const __m512i any = _mm512_maskz_set1_epi8(__mmask64(kept), 1);
-    return _mm512_mask_set1_epi8(any, __mmask64(sign), -1);
+inline Bytes dot_signs(const uint8_t* kept, const uint8_t* sign) {
+    uint64_t k, s;
+    __builtin_memcpy(&k, kept, 8);
+    __builtin_memcpy(&s, sign, 8);
+    const __m512i any = _mm512_maskz_set1_epi8(__mmask64(k), 1);
+    return _mm512_mask_set1_epi8(any, __mmask64(s), -1);
 }
 
 typedef uint8_t u8v __attribute__((vector_size(64)));

@@ -31,3 +31,4 @@
 .interleave_channels = interleave_channels,
 .gather_quads = gather_quads,
 .dot_tile = dot_tile,
+.dot_columns = dot_columns,

@@ -79,27 +79,21 @@ inline void store_frequencies(const FrequencyTable& table, const uint32_t index[
     }
 }
 
-typedef int8x16_t Bytes;
-struct Sums {  // a product of at most 127 a step
+#include "dot_neon_inl.h"
+struct Sums {  // int16: a product of at most 127 a step
     int16x8_t low, high;
 };
-constexpr uint8_t kDotOffset = 0;
 constexpr uint32_t kDotQuads = 258, kDotRows = 4;
-inline Bytes dot_weights(const int8_t* w) {
-    int32_t four;
-    __builtin_memcpy(&four, w, 4);
-    return vreinterpretq_s8_s32(vdupq_n_s32(four));
-}
 inline Sums dot_step(Sums sums, Bytes x, Bytes w) {
     return {vmlal_s8(sums.low, vget_low_s8(x), vget_low_s8(w)), vmlal_high_s8(sums.high, x, w)};
 }
 inline u32v dot_total(Sums sums) {
     return u32v(vpaddq_s32(vpaddlq_s16(sums.low), vpaddlq_s16(sums.high)));
 }
-inline Bytes dot_signs(uint64_t kept, uint64_t sign) {
+inline Bytes dot_signs(const uint8_t* kept, const uint8_t* sign) {
     const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
-    const uint8x16_t k = vcombine_u8(vdup_n_u8(uint8_t(kept)), vdup_n_u8(uint8_t(kept >> 8))),
-                     s = vcombine_u8(vdup_n_u8(uint8_t(sign)), vdup_n_u8(uint8_t(sign >> 8)));
+    const uint8x16_t k = vcombine_u8(vdup_n_u8(kept[0]), vdup_n_u8(kept[1])),
+                     s = vcombine_u8(vdup_n_u8(sign[0]), vdup_n_u8(sign[1]));
     const uint8x16_t one = vandq_u8(vtstq_u8(k, bit), vdupq_n_u8(1));
     return vreinterpretq_s8_u8(vorrq_u8(vtstq_u8(s, bit), one));
 }

@@ -87,7 +87,7 @@ const slt::Requantiser& identity() {
     return requantiser;
 }
 
-void one_layer(Cases& cases, const slt::ConvShape& s, uint32_t out, size_t n, bool linear,
+void one_layer(Cases& cases, const slt::ConvShape& s, uint32_t out, size_t n,
                Extreme extreme) {
     const uint32_t fan_in = s.kernel_rows * s.kernel_columns * s.inputs();
     const Weights weights(cases, out, fan_in, extreme);
@@ -99,15 +99,12 @@ void one_layer(Cases& cases, const slt::ConvShape& s, uint32_t out, size_t n, bo
         const auto threads = static_cast<uint32_t>(cases.between(1, 3));
         slt::Workspace work(memory, threads, *ops);
         std::vector<int32_t> actual(expected.size(), std::numeric_limits<int32_t>::min());
-        const slt::Sink sink{identity(), nullptr, out, s.out_pixels(), nullptr, actual.data(), *ops};
+        const slt::Sink sink{identity(), nullptr,       out, s.out_pixels(),
+                             nullptr,    actual.data(), *ops};
         const slt::Visit visit = weights.visit(static_cast<uint32_t>(cases.between(1, out)));
-        if (linear) {
-            slt::dot_linear(visit, x.data(), n, fan_in, sink, work);
-        } else {
-            slt::dot_conv2d(visit, x.data(), n, s, sink, work);
-        }
-        check(actual == expected, std::string(linear ? "dot_linear, " : "dot_conv2d, ") +
-                                      ops->name + ", K = " + std::to_string(fan_in) + ", " +
+        slt::dot_conv2d(visit, x.data(), n, s, sink, work);
+        check(actual == expected, std::string("dot_conv2d, ") + ops->name +
+                                      ", K = " + std::to_string(fan_in) + ", " +
                                       std::to_string(out) + " rows, " + std::to_string(n) +
                                       " images of " + std::to_string(s.out_pixels()) + " pixels, " +
                                       std::to_string(threads) + " threads");
@@ -143,18 +140,18 @@ void dot_kernels() {
     for (int i = 0; i < 60; ++i) {
         const slt::ConvShape s = random_shape(cases);
         const uint32_t out = s.groups * static_cast<uint32_t>(cases.between(1, 21));
-        one_layer(cases, s, out, cases.between(1, 3), false, Extreme::no);
+        one_layer(cases, s, out, cases.between(1, 3), Extreme::no);
     }
     for (int i = 0; i < 60; ++i) {
         const auto out = static_cast<uint32_t>(cases.between(1, 150)),
                    fan_in = static_cast<uint32_t>(cases.between(1, 700));
-        one_layer(cases, one_pixel(fan_in), out, cases.between(1, 40), true, Extreme::no);
+        one_layer(cases, one_pixel(fan_in), out, cases.between(1, 40), Extreme::no);
     }
     // The largest sums in 16 bits, at and around the steps between two widenings; and deep layers.
     for (const uint32_t fan_in : {4u, 127u, 252u, 256u, 260u, 512u, 1032u, 4608u}) {
         for (const Extreme extreme : {Extreme::most, Extreme::least, Extreme::no}) {
-            one_layer(cases, one_pixel(fan_in), 9, 1, true, extreme);
-            one_layer(cases, one_pixel(fan_in), 9, 33, true, extreme);
+            one_layer(cases, one_pixel(fan_in), 9, 1, extreme);
+            one_layer(cases, one_pixel(fan_in), 9, 33, extreme);
         }
     }
     slt::ConvShape deep = one_pixel(512);
@@ -162,7 +159,7 @@ void dot_kernels() {
     deep.height = deep.width = 4;
     deep.padding = 1;
     for (const Extreme extreme : {Extreme::most, Extreme::least, Extreme::no})
-        one_layer(cases, deep, 70, 2, false, extreme);
+        one_layer(cases, deep, 70, 2, extreme);
 }
 
 }  // namespace test
