@@ -7,20 +7,52 @@ namespace slt {
 
 namespace {
 
-// Visits the windows of each plane row by row, column by column, as pool2d.cpp does: a whole output
-// row of `sums` takes each step at once, then use(plane, first pixel of the row, sums).
-template <class Combine, class Use>
-void pool(const int8_t* x, size_t planes, const PoolShape& s, int32_t start, Threads& threads,
-          Combine combine, Use use) {
+void take_larger(int8_t* most, const int8_t* values, size_t count) {
+    for (size_t i = 0; i < count; ++i) most[i] = std::max(most[i], values[i]);
+}
+
+}  // namespace
+
+// Down the columns of the image first, then along the row of what is largest in each: both go over
+// bytes side by side, and only what the stride leaves is picked one by one.
+void max_pool2d_int8(const int8_t* x, size_t planes, const PoolShape& s, int8_t* out,
+                     Threads& threads) {
+    const size_t columns = s.out_columns(), rows = s.out_rows();
+    const size_t places = s.width + 2 * size_t{s.padding} - s.kernel + 1;  // windows of stride 1
+    threads.run([&](uint32_t part) {
+        std::vector<int8_t> padded(s.width + 2 * size_t{s.padding}, -128), largest(places);
+        const auto [begin, end] = share(static_cast<uint32_t>(planes), 1, part, threads.count());
+        for (size_t plane = begin; plane < end; ++plane) {
+            const int8_t* image = x + plane * s.height * s.width;
+            for (size_t row = 0; row < rows; ++row) {
+                int8_t* of_columns = padded.data() + s.padding;
+                std::fill_n(of_columns, s.width, static_cast<int8_t>(-128));
+                for (uint32_t i = 0; i < s.kernel; ++i) {
+                    const size_t y = row * s.stride + i;
+                    if (y < s.padding || y - s.padding >= s.height) continue;
+                    take_larger(of_columns, image + (y - s.padding) * s.width, s.width);
+                }
+                std::copy_n(padded.data(), places, largest.data());
+                for (uint32_t k = 1; k < s.kernel; ++k)
+                    take_larger(largest.data(), padded.data() + k, places);
+                int8_t* to = out + (plane * rows + row) * columns;
+                for (size_t c = 0; c < columns; ++c) to[c] = largest[c * s.stride];
+            }
+        }
+    });
+}
+
+// Row by row, column by column, as pool2d.cpp does: a whole output row takes each step at once.
+void sum_pool2d_int8(const int8_t* x, size_t planes, const PoolShape& s, const Sink& sink,
+                     Threads& threads) {
     const size_t columns = s.out_columns();
     threads.run([&](uint32_t part) {
-        std::vector<int32_t> row_sums(columns);
-        int32_t* sums = row_sums.data();
+        std::vector<int32_t> sums(columns);
         const auto [begin, end] = share(static_cast<uint32_t>(planes), 1, part, threads.count());
         for (size_t plane = begin; plane < end; ++plane) {
             const int8_t* image = x + plane * s.height * s.width;
             for (uint32_t row = 0; row < s.out_rows(); ++row) {
-                std::fill_n(sums, columns, start);
+                std::fill(sums.begin(), sums.end(), 0);
                 for (uint32_t i = 0; i < s.kernel; ++i) {
                     const size_t y = size_t{row} * s.stride + i;
                     if (y < s.padding || y - s.padding >= s.height) continue;
@@ -28,37 +60,14 @@ void pool(const int8_t* x, size_t planes, const PoolShape& s, int32_t start, Thr
                     for (uint32_t k = 0; k < s.kernel; ++k) {
                         const auto [first, last] = inside(k, s);
                         for (size_t c = first; c < last; ++c)
-                            sums[c] = combine(sums[c], from[c * s.stride + k - s.padding]);
+                            sums[c] += from[c * s.stride + k - s.padding];
                     }
                 }
-                use(plane, row * columns, sums);
+                sink.store(static_cast<uint32_t>(plane % sink.rows),
+                           plane / sink.rows * sink.pixels + row * columns, columns, sums.data());
             }
         }
     });
-}
-
-}  // namespace
-
-void max_pool2d_int8(const int8_t* x, size_t planes, const PoolShape& s, int8_t* out,
-                     Threads& threads) {
-    const size_t columns = s.out_columns();
-    pool(
-        x, planes, s, -128, threads,
-        [](int32_t most, int8_t value) { return std::max<int32_t>(most, value); },
-        [&](size_t plane, size_t pixel, const int32_t* most) {
-            std::copy_n(most, columns, out + plane * s.out_rows() * columns + pixel);
-        });
-}
-
-void sum_pool2d_int8(const int8_t* x, size_t planes, const PoolShape& s, const Sink& sink,
-                     Threads& threads) {
-    const size_t columns = s.out_columns();
-    pool(
-        x, planes, s, 0, threads, [](int32_t sum, int8_t value) { return sum + value; },
-        [&](size_t plane, size_t pixel, const int32_t* sums) {
-            sink.store(static_cast<uint32_t>(plane % sink.rows),
-                       plane / sink.rows * sink.pixels + pixel, columns, sums);
-        });
 }
 
 void global_sum_int8(const int8_t* x, size_t planes, size_t pixels, const Sink& sink) {

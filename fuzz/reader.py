@@ -32,6 +32,8 @@ with atheris.instrument_imports(include=["slt_infer"]) if atheris else contextli
     file_format = importlib.import_module("slt_infer.format")
     messagepack = importlib.import_module("tests.independent.messagepack")
     decoder = importlib.import_module("tests.independent.decoder")
+    int8 = importlib.import_module("tests.independent.int8")
+    quantise = importlib.import_module("slt_infer.quantise")
     pieces = importlib.import_module("tests.hostile.pieces")
 
 # Above this the independent decoder, in plain Python, is too slow to ask.
@@ -54,11 +56,16 @@ def check(data: bytes) -> None:
     elif costly(data):
         return
     try:
-        decoder.decode(data)
+        file = decoder.decode(data)
     except decoder.Refused:
         assert ticket is None, "the independent decoder refuses what the package reads"
-    else:
-        assert ticket is not None, "the independent decoder reads what the package refuses"
+        return
+    assert ticket is not None, "the independent decoder reads what the package refuses"
+    if ticket.quantisation is not None:
+        for value, of in quantise.rounding(ticket).items():
+            integers = of.m.tolist(), of.m_r, of.b.tolist(), of.s
+            wanted = int8.integers(file.header, file.layers, value)
+            assert integers == wanted, "int8 rounds otherwise than in the independent program"
 
 
 def costly(data: bytes) -> bool:
@@ -101,7 +108,7 @@ def change_header(data: bytes, numbers: random.Random) -> bytes:
     old = place[i]
     near = [old + 1, old - 1, 2 * old, old ^ 1] if isinstance(old, int) else [old]
     other = numbers.choice(place)
-    numbers_near_bounds = [0, 1, 2, 127, 128, 255, 4096, 2**16, 2**31, 2**32, 2**64 - 1]
+    numbers_near_bounds = [0, -1, 1, 2, 127, 128, 255, 4096, 2**16, 2**31, 2**32, 2**64 - 1]
     anything = [*numbers_near_bounds, "", "x", "\u00e9" * 129, True, False, None, 0.5, [], other]
     how = numbers.random()
     if how < 0.1:

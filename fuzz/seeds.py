@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from tests.hostile import pieces as p  # noqa: E402
 from tests.hostile.pieces import SOURCE, Pieces  # noqa: E402
-from tests.hostile.sound import base, narrowed, prior, rich, wide  # noqa: E402
+from tests.hostile.sound import base, narrowed, prior, quantised, rich, wide  # noqa: E402
 from tests.independent.decoder import lanes_of  # noqa: E402
 
 VERSIONS = [
@@ -31,6 +31,7 @@ def files() -> Iterator[Pieces]:
         yield base(*version, ("bernoulli", "mixed")[i % 2])
         yield narrowed(base(*version), 8 if i % 2 else 16)
         yield rich(*version)
+        yield quantised(i % 2 == 1, 17 + i % 3, i == 2, *version)
         for planes, sign, starts in [(0, True, 2), (i + 1, False, 2), (8, True, 16), (4, i % 2 == 0, 9)]:
             yield prior(planes, sign, starts, [*version, 2**63 + i])
     for planes in (0, 3):

@@ -2,7 +2,7 @@
 one sitting.
 
 Nothing here is imported by the fast paths, and nothing of theirs is used here but the plain data of
-ticket.py.
+ticket.py. int8, section 6 of docs/numerics.md, is in reference_int8.py.
 """
 
 from __future__ import annotations
@@ -337,7 +337,7 @@ def read(data: bytes) -> dict:
     def tiles(layer: list, stream: list) -> int:
         return 0 if stream[0] == "const" else -(-layer[2] // layer[10])
 
-    assert quantisation == []
+    assert not quantisation or quantisation[0] == "int8"
     every = [(la, s) for la in layers for _, coats, flips in la[13] for s in (*coats, *flips)]
     index = aligned(32 + header_bytes, 8)
     entries = [
@@ -402,6 +402,7 @@ def read(data: bytes) -> dict:
         "source": source,
         "layers": layers,
         "nodes": nodes,
+        "quantisation": quantisation,
         "provenance": provenance,
         "streams": streams,  # [layer][task][coats, then flips]: bits; nothing for a shared layer
         "affines": affines,  # [layer][task]; nothing for a layer without

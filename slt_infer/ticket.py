@@ -272,6 +272,16 @@ class Preprocessing(Struct, frozen=True):
     classes: tuple[str, ...] = ()
 
 
+class Quantisation(Struct, frozen=True):
+    """int8 (docs/numerics.md, section 6): codes of the scales, one per value that has one, in value order.
+
+    pow2: every scale is a power of two, and so is every multiplier; slt_infer/quantise.py makes them.
+    """
+
+    codes: tuple[int, ...]
+    pow2: bool = False
+
+
 NOTHING: Mapping[str, int] = MappingProxyType({})  # one for all: a file may have thousands of streams
 
 
@@ -345,7 +355,8 @@ class Ticket:
     """A strong lottery ticket: all that is needed to run the network it is.
 
     layers: task 0's. others: those of further tasks, networks of the same graph and source; the counts below
-    are of task 0. A shared layer, one with the id of an earlier layer, is counted once.
+    are of task 0. A shared layer, one with the id of an earlier layer, is counted once. quantisation: what
+    int8 needs, or None; a ticket of several tasks has none.
     """
 
     network: Network
@@ -354,6 +365,7 @@ class Ticket:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     provenance: tuple[tuple[str, str], ...] = ()
     others: tuple[tuple[Layer, ...], ...] = ()
+    quantisation: Quantisation | None = None
 
     def __repr__(self) -> str:
         return f"<Ticket {self.network.name}, {self.weights} weights, {self.kept} kept, {self.source}>"
@@ -368,7 +380,8 @@ class Ticket:
             raise TicketError(
                 "bad-task", f"no task {index}: it holds {len(self.tasks)}, numbered from 0", "task"
             )
-        return replace(self, layers=self.tasks[index], others=())
+        quantisation = None if self.others else self.quantisation
+        return replace(self, layers=self.tasks[index], others=(), quantisation=quantisation)
 
     @property
     def distinct(self) -> tuple[Layer, ...]:

@@ -37,7 +37,8 @@ def _networks(answer: dict[str, Any]) -> list[RenderableType]:
         yard = next(r["ms_median"] for r in rows if (r["engine"], r["type"]) == ("openvino", "int8"))
         for row in rows:
             times = [f"{row[key]:.4g}" for key in ("ms_median", "ms_min", "ms_max")]
-            table.add_row(row["engine"], row["type"], row["mode"], *times, f"{row['ms_median'] / yard:.2f}")
+            mode = f"{row['mode'] or ''}{', adds' if row['type'] == 'int8' and row['multiplierless'] else ''}"
+            table.add_row(row["engine"], row["type"], mode, *times, f"{row['ms_median'] / yard:.2f}")
         shown += [Text(head), table]
     return shown
 
@@ -114,8 +115,9 @@ def main(
 ) -> cli.Answer:
     """Measures one part, next to what else does it: medians of repeats in turn.
 
-    networks (--net): one image through the network of a synthetic ticket, f32, and
-    through the same network, dense, in torch, ONNX Runtime and OpenVINO, f32 and
+    networks (--net): one image through the network of a synthetic ticket, in f32, in
+    int8 and in int8 by additions alone (adds), where multipliers are powers of two,
+    and through the same network, dense, in torch, ONNX Runtime and OpenVINO, f32 and
     int8. Needs slt-infer[peers]. Outputs are compared before anything is timed.
 
     codec (--mask, --isa): decode: free weights per second, score planes made anew

@@ -160,6 +160,12 @@ def _operator(network: Network, node: Node) -> tuple[str, dict[str, Any]]:
     return {Relu: "Relu", Add: "Add", Flatten: "Flatten", GlobalAvgPool2d: "Flatten"}[type(node)], {}
 
 
+def noise(input: tuple[int, int, int]) -> np.ndarray:
+    """Images to calibrate with, float32 [CALIBRATION, C, H, W]."""
+    random = np.random.Generator(np.random.PCG64(1))
+    return random.standard_normal((CALIBRATION, *input), dtype=np.float32)
+
+
 def quantised(model: bytes, input: tuple[int, int, int]) -> bytes:
     """The ONNX model with int8 weights and unsigned 8-bit activations.
 
@@ -167,13 +173,12 @@ def quantised(model: bytes, input: tuple[int, int, int]) -> bytes:
     With 8 bits the engines here are as fast and wrong.
     """
     quantization = module("onnxruntime.quantization")
-    random = np.random.Generator(np.random.PCG64(1))
-    images = (random.standard_normal((1, *input), dtype=np.float32) for _ in range(CALIBRATION))
+    images = iter(noise(input))
 
     class Noise(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
         def get_next(self) -> dict[str, np.ndarray] | None:
             image = next(images, None)
-            return None if image is None else {"image": image}
+            return None if image is None else {"image": image[None]}
 
     with tempfile.TemporaryDirectory() as folder:
         whole, small = f"{folder}/whole.onnx", f"{folder}/int8.onnx"

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
-import numpy as np
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from slt_infer import models
 from slt_infer.codec import MAX_PLANES, ticket_from_masks
-from slt_infer.data import load as load_data
-from slt_infer.data import preprocess
 from slt_infer.errors import SltError
 from slt_infer.format import save
 from slt_infer.freeze import placement
 from slt_infer.report import ticket_report
+from slt_infer.runtime.calibrate import PERCENTILE, Method
 from slt_infer.runtime.narrow import narrowest, with_affine_bits
+from slt_infer.runtime.plan import Plan
 from slt_infer.runtime.synthetic import synthetic_ticket
 from slt_infer.search import result
 from slt_infer.ticket import Source, Ticket
-from slt_infer.tools import cli, tables
+from slt_infer.tools import cli, export_int8, tables
+from slt_infer.tools.tested import Tested
 
-OF_BOTH = {"out", "planes", "affine_bits", "as_json"}
-OF_RUNS = {"run", "data_dir", "limit"}
+OF_INT8 = {"calibrate", "calibrate_images", "calibrate_method", "pow2"}
+OF_RUNS = {"run", "data_dir", "limit", "calibrate", "calibrate_images"}
 OF_SYNTHETIC = {"synthetic", "profile", "sparsity", "prune", "lock", "frozen", "rule", "bits", "freeze_law"}
 OF_SYNTHETIC |= {"seed", "generator", "input_size", "classes"}
 
@@ -39,6 +39,8 @@ def show(answer: dict[str, Any]) -> RenderableType:
         compared = answer["affine"]
         differ = f"{compared['different']} predictions differ from the trainer's"
         tail.append(Text(f"affines: {cli.count(compared['images'], 'test image')} compared, {differ}"))
+    if "int8" in answer:
+        tail += map(tables.plain, export_int8.lines(answer["int8"]))
     return Group(*head, tables.ratios(answer), tables.sizes(answer), *tail)
 
 
@@ -46,6 +48,7 @@ def show(answer: dict[str, Any]) -> RenderableType:
     "slt-export",
     example=[
         "slt-export runs -o net.slt",
+        "slt-export runs -o net.slt --int8",
         "slt-export --synthetic resnet18-cifar --sparsity 0.9 --frozen 0.85 -o r18.slt",
     ],
     show=show,
@@ -92,6 +95,30 @@ def main(
             callback=cli.one_of("auto", "8", "16", "32"),
         ),
     ] = "auto",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Add scales of all values, so that the file also runs in int8.")
+    ] = False,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="int8: training images of this data set, or images of this file or folder, that scales are "
+            "chosen on. [default: what the run was trained on]",
+        ),
+    ] = None,
+    calibrate_images: Annotated[
+        int, typer.Option(metavar="N", help="int8: so many of them, drawn once and for all.", min=1)
+    ] = export_int8.IMAGES,
+    calibrate_method: Annotated[
+        str,
+        typer.Option(
+            help=f"int8: a scale reaches max, the largest magnitude, or a percentile of all, {PERCENTILE}.",
+            callback=cli.one_of(*get_args(Method)),
+        ),
+    ] = "percentile",
+    pow2: Annotated[
+        bool, typer.Option("--pow2", help="int8: scales and multipliers are powers of two, which costs more.")
+    ] = False,
     data_dir: cli.DataDir = None,
     limit: Annotated[
         int | None, typer.Option(help="Compare predictions of only the first so many test images.", min=1)
@@ -104,23 +131,34 @@ def main(
     RUN is a folder that slt-train wrote; --synthetic packs a ticket of any known network without a search.
     Each layer's mask is coded in the mode that takes the fewest bytes; --json lists what was tried. Fewer
     --planes decode faster, 0 ignores the initial scores. Affines of a synthetic ticket have 32 bits unless
-    --affine-bits says else.
-    The file appears whole or not at all.
+    --affine-bits says else, and its int8 scales are from noise. What narrow affines and int8 cost is counted
+    on the run's test images. The file appears whole or not at all.
     """
     if (run is None) == (synthetic is None):
         cli.usage("give either a RUN folder or --synthetic NETWORK")
     if out is None:
         cli.usage("say where to write with -o FILE")
-    widths = {"asked": affine_bits}
+    answer: dict[str, Any] = {"file": str(out), "affine": {"asked": affine_bits}}
+    if not int8:
+        _unused(context, OF_INT8, "says how --int8 chooses scales: add --int8")
+    method = cast(Method, calibrate_method)
     if run is not None:
-        _only_for(context, "--synthetic", OF_RUNS | OF_BOTH)
+        _unused(context, OF_SYNTHETIC, "is for --synthetic alone: leave it out")
         folder = result.find(run)
-        ticket = ticket_from_masks(**result.load(folder).ticket_parts(), planes=planes)
-        if affine_bits == "auto":
-            ticket, found = _narrowest(ticket, folder, data_dir, limit)
-            widths |= found
+        found = result.load(folder)
+        ticket = ticket_from_masks(**found.ticket_parts(), planes=planes)
+        narrow = affine_bits != "32" and any(layer.affine is not None for layer in ticket.layers)
+        tested = _tested(folder, ticket, data_dir, limit) if narrow or int8 else ""
+        if narrow:
+            ticket, cost = _narrow(ticket, affine_bits, tested)
+            answer["affine"] |= cost
+        if int8:
+            data = calibrate or found.summary.data
+            ticket, how = export_int8.on_images(ticket, data, data_dir, calibrate_images, method, pow2)
+            cost = {"why": tested} if isinstance(tested, str) else export_int8.loss(ticket, tested)
+            answer["int8"] = how | cost
     else:
-        _only_for(context, "a RUN", OF_SYNTHETIC | OF_BOTH)
+        _unused(context, OF_RUNS, "is for a RUN alone: leave it out")
         image = cli.image_shape(input_size) if input_size else None
         network = models.network(str(synthetic), input=image, classes=classes)
         source = Source.named(generator, seed, freeze_law)  # type: ignore[arg-type]
@@ -128,57 +166,63 @@ def main(
             if prune or lock:
                 cli.usage("--frozen stands instead of --prune and --lock")
             prune, lock = placement(sparsity, frozen)
-        shares = _shares(result.load_summary(result.find(profile)), len(network.layers)) if profile else None
+        shares = _shares(profile, len(network.layers)) if profile else None
         ratios = (sparsity, prune, lock, rule, bits)
         ticket = synthetic_ticket(network, source, *ratios, planes, shares)  # type: ignore[arg-type]
-    if affine_bits != "auto":
-        ticket = with_affine_bits(ticket, int(affine_bits))
+        if affine_bits != "auto":
+            ticket = with_affine_bits(ticket, int(affine_bits))
+        if int8:
+            ticket, answer["int8"] = export_int8.on_noise(ticket, method, pow2)
     save(ticket, out)
-    return {"file": str(out), "affine": widths, **ticket_report(ticket)}
+    return answer | ticket_report(ticket)
 
 
-def _only_for(context: typer.Context, other: str, allowed: set[str]) -> None:
-    """Bad usage if a flag is given that is for the `other` kind of ticket alone."""
+def _unused(context: typer.Context, names: set[str], why: str) -> None:
+    """Bad usage if one of these flags is given."""
     for name, value in context.params.items():
         given = context.get_parameter_source(name)
-        if name not in allowed and given is not None and given.name == "COMMANDLINE":
+        if name in names and given is not None and given.name == "COMMANDLINE":
             flag = name.replace("_size", "").replace("_", "-")
-            cli.usage(f"--{flag} {value} is for {other} alone")
+            cli.usage(f"--{flag}{'' if value is True else f' {value}'} {why}")
 
 
-def _narrowest(
-    ticket: Ticket, folder: Path, data_dir: Path | None, limit: int | None
-) -> tuple[Ticket, dict[str, Any]]:
-    """The ticket with the narrowest affines that keep the trainer's predictions of its test images, and on
-    how many images; the ticket as it is where these or the predictions cannot be had, and why.
-    """
-    if all(layer.affine is None for layer in ticket.layers):
-        return ticket, {}
+def _tested(folder: Path, ticket: Ticket, data_dir: Path | None, limit: int | None) -> Tested | str:
+    """What the run was tested on, or why it cannot be had."""
     try:
-        trainer = result.load_predictions(folder)
-        data, rules, size = result.load_summary(folder).data, ticket.preprocessing, ticket.network.input
-        images = load_data(data, "test", data_dir, size=size, resize=rules.resize, limit=limit)
+        return Tested.of(folder, ticket, data_dir, limit)
     except SltError as error:
-        return ticket, {"why": f"32 bits, as predictions cannot be compared: {error}"}
-    count = len(images)
-    if images.labels is None or not np.array_equal(images.labels, trainer.labels[: limit or count]):
-        return ticket, {"why": f"32 bits, as {data} is not what the run was tested on"}
+        return f"predictions cannot be compared: {error}"
+
+
+def _narrow(ticket: Ticket, bits: str, tested: Tested | str) -> tuple[Ticket, dict[str, Any]]:
+    """The ticket with affines of so many bits (`auto`: the fewest with which predictions of the test images
+    stay), on how many images it was compared and how many are not the trainer's; or why it was not.
+    """
+    if bits != "auto":
+        ticket = with_affine_bits(ticket, int(bits))
+        if isinstance(tested, str):
+            return ticket, {"why": f"{bits} bits, and {tested}"}
+        predicted = tested.predict(Plan(ticket, mode="resident"), f"affine: {bits} bits")
+        return ticket, {"images": len(tested), "different": int((predicted != tested.trainer).sum())}
+    if isinstance(tested, str):
+        return ticket, {"why": f"32 bits, as {tested}"}
     with cli.progress() as bar:
-        task = bar.add_task("affine", total=count)
+        task = bar.add_task("affine", total=len(tested))
         found = narrowest(
             ticket,
-            lambda part: preprocess(images.pixels[part], rules, size),
-            trainer.classes[:count],
+            tested.part,
+            tested.trainer,
             lambda what, done: bar.update(
                 task, description=tables.plain(f"affine: {what}").plain, completed=done
             ),
         )
-    return found.ticket, {"images": count, "different": found.different}
+    return found.ticket, {"images": len(tested), "different": found.different}
 
 
-def _shares(summary: result.Summary, layers: int) -> list[float]:
-    """Of each layer's free weights, the share that the run kept."""
+def _shares(profile: Path, layers: int) -> list[float]:
+    """Of each layer's free weights, the share that a run kept."""
+    summary = result.load_summary(result.find(profile))
     if len(summary.layers) != layers:
-        message = f"the run has {len(summary.layers)} layers, the network {layers}"
-        raise SltError("bad-profile", message, "--profile")
+        message = f"{summary.network} has {len(summary.layers)} layers, where {layers} are wanted: "
+        raise SltError("bad-profile", f"{message}name a run of the same network", "--profile")
     return [(layer.kept - layer.locked) / layer.free if layer.free else 0.0 for layer in summary.layers]

@@ -37,6 +37,7 @@ def show(answer: dict[str, Any]) -> RenderableType:
         f"freeze law {source['freeze']}; format version {answer['format']}; all checksums right",
         tables.origin(answer["provenance"]),
         *_preprocessing(answer["preprocessing"]),
+        _quantisation(answer["quantisation"]),
     ]
     if answer.get("tasks", 1) > 1:
         lines.append(f"task {answer['task']} of {answer['tasks']}; sizes are of the whole file")
@@ -49,6 +50,13 @@ def _preprocessing(rules: dict[str, Any]) -> list[str]:
     images = f"mean {mean}, std {std}" if mean else "divided by 255"
     lines = [f"images: {images}, resize {rules['resize']}"]
     return lines + ([f"class names: {', '.join(rules['classes'])}"] if rules["classes"] else [])
+
+
+def _quantisation(given: dict[str, Any] | None) -> str:
+    if given is None:
+        return "runs in f32; no scales for int8"
+    powers = ", powers of two: no multiplications" if given["pow2"] else ""
+    return f"runs in f32 and int8 ({given['scales']} scales{powers})"
 
 
 def _text(value: object) -> str:

@@ -21,7 +21,7 @@ from slt_infer.data.folder import image_files
 from slt_infer.errors import DataError, SltError
 from slt_infer.format import load
 from slt_infer.runtime import Plan
-from slt_infer.runtime.plan import BACKENDS, MODES
+from slt_infer.runtime.plan import BACKENDS, DTYPES, MODES
 from slt_infer.search.result import find, load_predictions
 from slt_infer.ticket import Ticket
 from slt_infer.tools import cli, tables
@@ -58,7 +58,7 @@ def show(answer: dict[str, Any]) -> RenderableType:
     lines += [
         Text(f"{cli.count(answer['images'], 'image')}, {answer['ms_per_image']:.3f} ms each"),
         Text(
-            f"{answer['mode']} on {answer['backend']} ({answer['isa']}), "
+            f"{answer['dtype']}, {answer['mode']} on {answer['backend']} ({answer['isa']}), "
             f"{cli.count(answer['threads'], 'thread')}"
         ),
         *([Text(f"at most {answer['peak_weight_bytes']:,} bytes of weights")] if counted else []),
@@ -104,6 +104,20 @@ def main(
     backend: Annotated[
         str, typer.Option(help="cpu, or the slow reference.", callback=cli.one_of(*BACKENDS))
     ] = "cpu",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="f32, or int8 activations where the file has scales for them (slt-export --int8).",
+            callback=cli.one_of(*DTYPES),
+        ),
+    ] = "f32",
+    multiplierless: Annotated[
+        bool,
+        typer.Option(
+            "--multiplierless",
+            help="In int8 run every layer by additions, as in f32.",
+        ),
+    ] = False,
     threads: cli.Threads = 1,
     batch: Annotated[int, typer.Option(help="Images in one call of the network.", min=1)] = 100,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images.", min=1)] = None,
@@ -123,8 +137,9 @@ def main(
 ) -> cli.Answer:
     """Runs a packed ticket: accuracy on a labelled data set, or the likeliest classes of other images.
 
-    Weights come from the seed in the file, every product is an addition. Times are of the network
-    alone, without reading and preprocessing.
+    Weights come from the seed in the file, every product is an addition; in int8 dense layers are
+    dot products, but with --multiplierless. Times are of the network alone, without reading and
+    preprocessing.
     """
     if images and data is not None:
         cli.usage("give image files or --data, not both")
@@ -135,7 +150,14 @@ def main(
         cli.note(tables.SYNTHETIC)
     files = _files(images or [])[:limit]
     source = _images(ticket, files, data, data_dir, split, limit, resize)
-    net = Plan(ticket, backend=cast(Any, backend), mode=cast(Any, mode), threads=threads)
+    net = Plan(
+        ticket,
+        backend=cast(Any, backend),
+        mode=cast(Any, mode),
+        threads=threads,
+        dtype=cast(Any, dtype),
+        multiplierless=multiplierless,
+    )
     names = _class_names(ticket, source)
     answer: dict[str, Any] = {"file": file, "network": ticket.network.name, "images": len(source)}
     del ticket  # the plan has its own counted copy of the coded masks
@@ -148,13 +170,16 @@ def main(
     if against:
         answer["against"] = _compare(against, predicted, source.labels)
     if source.labels is None:
-        answer["results"] = _results(logits, files or _numbered(source), names, topk)
+        real = logits * net.logit_scale
+        answer["results"] = _results(real, files or _numbered(source), names, topk)
     return answer | {
         "ms_per_image": 1000 * seconds / len(source),
         "peak_weight_bytes": net.peak_weight_bytes,
         "max_rss_bytes": _max_rss(),
         "mode": net.mode,
         "backend": net.backend,
+        "dtype": net.dtype,
+        "multiplierless": net.multiplierless,
         "isa": net.isa,
         "threads": threads,
         "batch": batch,
@@ -198,7 +223,7 @@ def _numbered(source: Images) -> list[str]:
 
 
 def _run(net: Plan, source: Images, batch: int) -> tuple[np.ndarray, float]:
-    """Logits float32 [N, classes], and the seconds that the network took."""
+    """Logits [N, classes], float32 or int32, and the seconds that the network took."""
     parts, seconds = [], 0.0
     rules, size = net.preprocessing, net.network.input
     with cli.progress("{task.fields[rate]:.0f} images/s") as bar:

@@ -8,6 +8,6 @@ docs/data.md says which names and layouts there are and where files are looked f
 
 from slt_infer.data.images import Images, load_files
 from slt_infer.data.preprocess import preprocess
-from slt_infer.data.sets import NAMES, load
+from slt_infer.data.sets import NAMES, load, splits
 
-__all__ = ["NAMES", "Images", "load", "load_files", "preprocess"]
+__all__ = ["NAMES", "Images", "load", "load_files", "preprocess", "splits"]

@@ -104,6 +104,17 @@ def load(
     return _read(path, split, fit, limit)
 
 
+def splits(name_or_path: str | Path) -> tuple[str, ...]:
+    """Those that `load` knows of a data set: train and test, but test alone for a file, and for a folder of
+    images without subfolders of these names.
+    """
+    path = Path(name_or_path).expanduser()
+    if str(name_or_path) in NAMES or not path.exists():
+        return ("train", "test")
+    whole = path.is_file() or (_recognise(path) == "folder" and not is_split(path))
+    return ("test",) if whole else ("train", "test")
+
+
 def _digits(split: str) -> Images:
     """scikit-learn's 1,797 digits of 8 x 8 pixels and 17 grey levels, stretched to 8 bits.
 
@@ -176,7 +187,7 @@ def _recognise(path: Path) -> str:
 
 def _read(path: Path, split: str, fit: Fit, limit: int | None) -> Images:
     kind = _recognise(path)
-    if split == "train" and (path.is_file() or (kind == "folder" and not is_split(path))):
+    if split not in splits(path):
         message = "no train split: lay train and test (or val) side by side in a folder and name that"
         raise DataError("missing-data", message, str(path))
     labels: np.ndarray | None

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import itertools
 import struct
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
+from slt_infer import quantise
 from slt_infer.errors import TicketError
 from slt_infer.ticket import (
     Freeze,
@@ -22,6 +23,7 @@ from slt_infer.ticket import (
     Network,
     Node,
     Preprocessing,
+    Quantisation,
     Size,
     Source,
     Ticket,
@@ -33,6 +35,7 @@ VERSION = 1
 PREFIX = struct.Struct("<8sIIQII")  # magic, version, header_bytes, file_bytes, 0, CRC
 TILE = struct.Struct("<III")  # free, words, CRC of the payload
 NO_QUANTISATION = b"\x90"  # the empty array
+INT8 = b"\x93\xa4int8"  # how an array of three begins whose first is "int8"
 MAX_HEADER = 2**20
 MAX_FILE = 2**32
 MAX_POSITIONS = 2**20  # summed over the layers, plus MAX_POSITIONS_PER_BYTE a byte of file
@@ -42,6 +45,7 @@ BYTES_PER_STREAM = 2**5
 READING_BYTES = 2**23  # that reading may allocate, and READING_BYTES_PER_BYTE a byte of file
 READING_BYTES_PER_BYTE = 16
 
+Kind = TypeVar("Kind")
 Mode = Literal["const", "raw", "static", "prior"]
 Count = Annotated[int, Meta(ge=0, le=2**32)]
 Interval = tuple[Annotated[int, Meta(ge=0, le=2**9 - 1)], Annotated[int, Meta(ge=1, le=2**12 - 1)]]
@@ -171,13 +175,20 @@ class LayerHeader(Struct, array_like=True, frozen=True, forbid_unknown_fields=Tr
             raise TicketError("limit", f"tiles of {self.tile_rows} rows of {shape.row_positions}", where)
 
 
+class Int8(Struct, array_like=True, frozen=True, forbid_unknown_fields=True, tag="int8"):
+    """The slot `quantisation` of a quantised ticket. Ranges of codes are quantise.check's."""
+
+    pow2: bool
+    codes: Annotated[tuple[int, ...], Meta(max_length=quantise.MAX_CODES)]
+
+
 class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     name: Name
     input: Input
     source: Source
     layers: Annotated[tuple[LayerHeader, ...], Meta(min_length=1, max_length=4096)]
     nodes: Annotated[tuple[Node, ...], Meta(min_length=1, max_length=16384)]
-    quantisation: msgspec.Raw  # as it stands: its elements, whatever they are, are never made objects
+    quantisation: msgspec.Raw  # as it stands: what a later program put there is never made objects
     provenance: Annotated[tuple[tuple[Name, Name], ...], Meta(max_length=64)]
 
     @property
@@ -197,19 +208,34 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
             raise TicketError("limit", f"a file of {file_bytes} bytes; {MAX_FILE} are allowed", "header")
         _check_input(self.input)
         self._check_strings()
-        self._check_quantisation()
         self._check_layers(file_bytes)
         keys = [key for key, _ in self.provenance]
         if any(a >= b for a, b in itertools.pairwise(keys)):
             raise TicketError("bad-value", "provenance keys are not strictly ascending", "header")
         self.network.shapes()
+        self._check_quantisation()
+
+    @property
+    def quantised(self) -> Quantisation | None:
+        """Raises TicketError where the slot has neither nothing nor int8."""
+        slot = bytes(self.quantisation)
+        if slot == NO_QUANTISATION:
+            return None
+        if not slot.startswith(INT8):
+            array = 0x90 <= slot[0] <= 0x9F or slot[0] in (0xDC, 0xDD)
+            message = "quantised otherwise than this program knows" if array else "quantisation is no array"
+            raise TicketError("unsupported" if array else "bad-header", message, "header, quantisation")
+        found = _decoded(slot, Int8, "header, quantisation")
+        return Quantisation(found.codes, found.pow2)
 
     def _check_quantisation(self) -> None:
-        if bytes(self.quantisation) != NO_QUANTISATION:
-            tag = memoryview(self.quantisation)[0]
-            array = 0x90 <= tag <= 0x9F or tag in (0xDC, 0xDD)
-            message = "a quantised ticket" if array else "quantisation is no array"
-            raise TicketError("unsupported" if array else "bad-header", message, "header")
+        quantisation = self.quantised
+        if quantisation is None:
+            return
+        if self.tasks > 1:
+            raise TicketError("bad-value", "a ticket of several tasks is quantised", "header, quantisation")
+        coats = {layer.id: len(layer.tasks[0].coats) for layer in self.layers if layer.tasks}
+        quantise.check(self.network, quantisation, [coats[layer.id] for layer in self.layers])
 
     @property
     def tasks(self) -> int:
@@ -297,8 +323,22 @@ def header_of(ticket: Ticket) -> Header:
         given.resize,
         tuple(given.classes),
     )
-    nothing = msgspec.Raw(NO_QUANTISATION)
-    return Header(network.name, image, ticket.source, headers, network.nodes, nothing, ticket.provenance)
+    return Header(
+        *(network.name, image, ticket.source, headers, network.nodes),
+        _quantisation(ticket),
+        ticket.provenance,
+    )
+
+
+def _quantisation(ticket: Ticket) -> msgspec.Raw:
+    """The slot; what it may hold is checked where it is read."""
+    given = ticket.quantisation
+    if given is None:
+        return msgspec.Raw(NO_QUANTISATION)
+    try:
+        return msgspec.Raw(msgspec.msgpack.encode(Int8(bool(given.pow2), tuple(map(int, given.codes)))))
+    except (OverflowError, ValueError) as error:
+        raise TicketError("bad-value", f"a code cannot be written: {error}", "quantisation") from error
 
 
 def owners_of(ticket: Ticket) -> list[int]:
@@ -374,10 +414,14 @@ def decode(data: bytes) -> Header:
     """A header from its canonical bytes; TicketError for anything else. Nothing is checked but types and
     bounds of single values.
     """
+    return _decoded(data, Header, "header", PREFIX.size)
+
+
+def _decoded(data: bytes, kind: type[Kind], where: str, offset: int | None = None) -> Kind:
     try:
-        header = msgspec.msgpack.decode(data, type=Header)
+        found = msgspec.msgpack.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise TicketError("bad-header", str(error), "header", PREFIX.size) from error
-    if encode(header) != data:
-        raise TicketError("bad-header", "not canonical MessagePack", "header", PREFIX.size)
-    return header
+        raise TicketError("bad-header", str(error), where, offset) from error
+    if msgspec.msgpack.encode(found) != data:
+        raise TicketError("bad-header", "not canonical MessagePack", where, offset)
+    return found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slt_infer import _core
+from slt_infer import _core, quantise
 from slt_infer.codec import decoded_layer
 from slt_infer.errors import TicketError
 from slt_infer.format import affine
@@ -71,7 +71,18 @@ def loads(data: bytes, max_memory: int | None = None) -> Ticket:
         by_id[layer.id] = own
         by_layer.append(own)
     first, *others = zip(*by_layer, strict=True)
-    return Ticket(network, header.source, first, header.preprocessing, header.provenance, tuple(others))
+    ticket = Ticket(
+        network=network,
+        source=header.source,
+        layers=first,
+        preprocessing=header.preprocessing,
+        provenance=header.provenance,
+        others=tuple(others),
+        quantisation=header.quantised,
+    )
+    if ticket.quantisation is not None:
+        quantise.check_multipliers(ticket)
+    return ticket
 
 
 def _within(size: int, max_memory: int | None) -> None:

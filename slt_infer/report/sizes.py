@@ -12,7 +12,7 @@ from typing import Any
 
 from slt_infer.codec import entropy_bits
 from slt_infer.format import parts
-from slt_infer.ticket import Layer, LayerShape, MaskCode, Ticket
+from slt_infer.ticket import Layer, LayerShape, MaskCode, Quantisation, Ticket
 
 AFFINE_CHANNEL_BYTES = 8  # two float32
 
@@ -99,6 +99,11 @@ def _candidates(code: MaskCode) -> dict[str, Any]:
     return {"candidates": dict(sizes), "why": why}
 
 
+def _quantisation(given: Quantisation | None) -> dict[str, Any] | None:
+    """type, pow2 and the number of scales; nothing for a ticket that runs in f32 alone."""
+    return None if given is None else {"type": "int8", "pow2": given.pow2, "scales": len(given.codes)}
+
+
 def ticket_report(ticket: Ticket) -> dict[str, Any]:
     """Everything that slt-inspect prints: what the ticket is, its sizes and its layers."""
     layers = layer_report(ticket)
@@ -121,6 +126,7 @@ def ticket_report(ticket: Ticket) -> dict[str, Any]:
         "lock": sum(layer.locked for layer in ticket.distinct) / weights,
         "macs": macs,
         "mac_density": sum(layer["macs"] * layer["mac_density"] for layer in layers) / macs,
+        "quantisation": _quantisation(ticket.quantisation),
         "provenance": dict(ticket.provenance),
         **size_report(ticket),
         "layers": layers,

@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
 from slt_infer import _core
 from slt_infer.errors import SltError
-from slt_infer.runtime.cpu import CpuBackend, LayerReport, Layers, Mode
+from slt_infer.runtime.cpu import CpuBackend, DType
+from slt_infer.runtime.int8 import logit_scale
+from slt_infer.runtime.layers import LayerReport, Mode
 from slt_infer.runtime.reference_backend import ReferenceBackend
-from slt_infer.runtime.schedule import Step
-from slt_infer.ticket import Conv2d, Flatten, Linear, Ticket, inputs_of
+from slt_infer.ticket import Ticket
 
 Backend = Literal["cpu", "reference"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
 MODES: tuple[str, ...] = get_args(Mode)
+DTYPES: tuple[str, ...] = get_args(DType)
 
 
 class _Runner(Protocol):
@@ -39,12 +40,15 @@ class Plan:
     row group of a layer at a time; `resident` keeps what the kernels read, at most 2 bits per weight and 8
     bytes per row. threads: of the cpu backend. max_memory: bytes that activations, scratch and weights may
     take together for one image (None: what the machine has). isa: forces one of _core.machine()["isas"].
+    dtype: `f32`, or `int8` for a ticket with int8 scales. multiplierless: layers run by additions alone, as
+    they always do in f32; else int8 takes dot products where layers are dense.
 
-    Results do not depend on backend, mode, threads, isa or how images are batched (docs/numerics.md).
+    Results do not depend on backend, mode, threads, isa, multiplierless or how images are batched
+    (docs/numerics.md).
 
     Raises SltError: `bad-ticket` for what is no Ticket, `unknown-backend`, `unknown-mode`, `unknown-isa`,
-    `bad-threads`, `memory`, `unsupported` for coats and flips, which the backend `reference` alone runs;
-    TicketError for a graph that is none.
+    `unknown-dtype`, `bad-threads`, `memory`, `not-quantised` for int8 without scales, `unsupported` for coats
+    and flips, which the backend `reference` alone runs; TicketError for a graph that is none.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class Plan:
         threads: int = 1,
         max_memory: int | None = None,
         isa: str = "",
+        dtype: DType = "f32",
+        multiplierless: bool = False,
     ) -> None:
         if not isinstance(ticket, Ticket):
             message = f"wants a ticket, Plan(load(path)), and is given {type(ticket).__name__}"
@@ -63,27 +69,32 @@ class Plan:
             raise SltError("unknown-backend", f"{backend!r}; there are {', '.join(BACKENDS)}", "plan")
         if mode not in MODES:
             raise SltError("unknown-mode", f"{mode!r}; there are {', '.join(MODES)}", "plan")
+        if dtype not in DTYPES:
+            raise SltError("unknown-dtype", f"{dtype!r}; there are {', '.join(DTYPES)}", "plan")
         if not 1 <= threads <= 1024:
             raise SltError("bad-threads", f"{threads} threads; 1 to 1024 are allowed", "plan")
         if isa and isa not in _core.machine()["isas"]:
             known = ", ".join(_core.machine()["isas"])
             raise SltError("unknown-isa", f"{isa!r}; this machine runs {known}", "plan")
         self.network, self.preprocessing = ticket.network, ticket.preprocessing
-        self.backend, self.mode, self.threads = backend, mode, threads
+        self.backend, self.mode, self.threads, self.dtype = backend, mode, threads, dtype
+        self.multiplierless = multiplierless or dtype == "f32"
+        self.logit_scale = logit_scale(ticket) if dtype == "int8" else 1.0
         limit = _machine_memory() if max_memory is None else max_memory
         self._lock = threading.Lock()
         self._runner: _Runner = (
-            ReferenceBackend(ticket, limit)
+            ReferenceBackend(ticket, dtype, limit)
             if backend == "reference"
-            else CpuBackend(ticket, mode, threads, isa, limit)
+            else CpuBackend(ticket, dtype, multiplierless, mode, threads, isa, limit)
         )
 
     def __repr__(self) -> str:
-        how = f"{self.mode} on {self.backend} ({self.isa}), threads={self.threads}"
+        how = f"{self.dtype}, {self.mode} on {self.backend} ({self.isa}), threads={self.threads}"
         return f"<Plan {self.network.name}, input {list(self.network.input)}, {how}>"
 
     def __call__(self, images: Any) -> Any:
-        """Logits [N, classes] of preprocessed images [N, C, H, W], float32.
+        """Logits [N, classes] of preprocessed images [N, C, H, W], float32; in int8 they are int32, times
+        `logit_scale` what they stand for.
 
         NumPy arrays give NumPy, torch tensors (on the CPU) give torch.
 
@@ -129,36 +140,6 @@ class Plan:
     def layers(self) -> list[LayerReport]:
         """Per layer: operator, kernel, density and the bytes kept of its weights."""
         return list(self._runner.report)
-
-
-def accumulations(
-    ticket: Ticket, images: np.ndarray, on_layer: Callable[[int, np.ndarray], np.ndarray], threads: int = 1
-) -> np.ndarray:
-    """Runs the graph node by node with affines that are found on the way; gives the logits [N, classes].
-
-    on_layer(i, sums) is given layer i's sums with weights +-1, float32 [N, out, ...], and returns the
-    affine, float32 [2, out], to apply to them. The ticket's own affines are not read. images: float32
-    [N, C, H, W].
-    """
-    layers = Layers(ticket, "stream", threads, "")
-    shapes, nodes = ticket.network.shapes(), ticket.network.nodes
-    last = {value: number for number, node in enumerate(nodes) for value in inputs_of(node)}
-    values: dict[int, np.ndarray] = {0: np.ascontiguousarray(images, dtype=np.float32)}
-    for number, node in enumerate(nodes):
-        given = [values[value] for value in inputs_of(node)]
-        out = np.empty((len(images), *shapes[number + 1]), dtype=np.float32)
-        if isinstance(node, Conv2d | Linear):
-            layers.sums(node, given[0], out)
-            scale, shift = np.ascontiguousarray(on_layer(node.layer, out), dtype=np.float32)
-            _core.scale_shift(layers.work, out, scale, shift, out)
-        elif isinstance(node, Flatten):
-            out = given[0].reshape(out.shape)
-        else:
-            layers.call(Step(node, inputs_of(node), number + 1), given, out)()
-        values[number + 1] = out
-        for value in [v for v in values if last.get(v, len(nodes)) <= number]:
-            del values[value]
-    return values[len(nodes)]
 
 
 def _machine_memory() -> int:

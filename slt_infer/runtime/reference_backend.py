@@ -8,7 +8,9 @@ import numpy as np
 
 from slt_infer import reference
 from slt_infer.errors import SltError
-from slt_infer.runtime.cpu import LayerReport
+from slt_infer.reference_int8 import run_int8
+from slt_infer.runtime.cpu import DType
+from slt_infer.runtime.layers import LayerReport
 from slt_infer.ticket import Conv2d, Ticket
 
 
@@ -17,13 +19,13 @@ class ReferenceBackend:
 
     isa = "numpy"
 
-    def __init__(self, ticket: Ticket, max_memory: int) -> None:
+    def __init__(self, ticket: Ticket, dtype: DType, max_memory: int) -> None:
         values = sum(math.prod(shape) for shape in ticket.network.shapes())
         needed = 4 * (values + max(layer.shape.weights for layer in ticket.layers))
         if needed > max_memory:
             raise SltError("memory", f"one image needs {needed} bytes, over {max_memory}", "plan")
         operators = {n.layer: n for n in ticket.network.nodes if hasattr(n, "layer")}
-        self.ticket = ticket
+        self.ticket, self._run = ticket, reference.run if dtype == "f32" else run_int8
         self.report = [
             LayerReport(
                 layer.shape.name,
@@ -37,5 +39,5 @@ class ReferenceBackend:
         self.peak_weight_bytes: int | None = None  # NumPy's memory is not counted
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """float32 [N, C, H, W] to float32 [N, classes]."""
-        return reference.run(self.ticket, images)
+        """float32 [N, C, H, W] to float32 or int32 [N, classes]."""
+        return self._run(self.ticket, images)

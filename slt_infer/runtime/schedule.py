@@ -1,20 +1,27 @@
-"""The order of work of a graph: which relu is part of which step, and where each value lies in the arena."""
+"""The order of work of a graph: which nodes are one step, and where each value lies in the arena."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 from slt_infer.ticket import Add, Conv2d, Flatten, Linear, Network, Node, Relu, inputs_of
 
-ALIGN = 16  # floats: places in the arena begin at whole vectors of 64 bytes
+ALIGN = 64  # bytes: places in the arena begin at whole vectors
+NONE: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Step:
-    """One node, or a conv2d, linear or add with the relu behind it: reads `inputs`, writes `output`."""
+    """One node, or a conv2d, linear or add with the relu behind it: reads `inputs`, writes `output`.
+
+    In int8 a conv2d or linear may have the add behind it too: then inputs[1] is what is added, the residual.
+    """
 
     node: Node
     inputs: tuple[int, ...]
@@ -24,11 +31,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps in order, and the arena, whose size is `arena` floats per image. Nodes that the output, the value
-    of the last one, does not depend on have no step.
+    """Steps in order, and the arena, whose size is `arena` elements per image. Nodes that the output, the
+    value of the last one, does not depend on have no step.
 
-    place[v] is value v's offset in floats per image. Values that a fused relu replaces have none, and a
-    flattened value has the place of what it flattens.
+    place[v] is value v's offset in elements per image. Values that a fused relu or add replaces have none,
+    and a flattened value has the place of what it flattens.
     """
 
     steps: tuple[Step, ...]
@@ -37,12 +44,15 @@ class Schedule:
     arena: int
 
 
-def schedule(network: Network) -> Schedule:
-    """Raises TicketError where the graph is none."""
+def schedule(network: Network, element_bytes: int = 4, joined: Mapping[int, int] = NONE) -> Schedule:
+    """joined: of each add that is one step with a layer, the layer's value (slt_infer/quantise.py).
+
+    Raises TicketError where the graph is none.
+    """
     shapes = tuple(network.shapes())
-    steps = _fuse(_wanted(network.nodes))
+    steps = _fuse(_wanted(network.nodes), joined)
     owner = _owners(steps)
-    return Schedule(steps, shapes, *_places(steps, shapes, owner))
+    return Schedule(steps, shapes, *_places(steps, shapes, owner, ALIGN // element_bytes))
 
 
 def _wanted(nodes: tuple[Node, ...]) -> dict[int, Node]:
@@ -54,17 +64,27 @@ def _wanted(nodes: tuple[Node, ...]) -> dict[int, Node]:
     return {value: node for value, node in enumerate(nodes, 1) if value in wanted}
 
 
-def _fuse(nodes: dict[int, Node]) -> tuple[Step, ...]:
+def _fuse(nodes: dict[int, Node], joined: Mapping[int, int]) -> tuple[Step, ...]:
     uses = Counter(value for node in nodes.values() for value in inputs_of(node))
     steps: list[Step] = []
     made: dict[int, int] = {}  # value: its step
+
+    def becomes_part(output: int, of: int, **changed: Any) -> None:
+        """The step that gives the value `of`, which nobody else reads, gives `output` instead."""
+        made[output] = made.pop(of)
+        steps[made[output]] = replace(steps[made[output]], output=output, **changed)
+
     for output, node in nodes.items():
         if isinstance(node, Relu) and uses[node.value] == 1 and node.value in made:
             before = steps[made[node.value]]
             if isinstance(before.node, Conv2d | Linear | Add) and not before.relu:
-                steps[made[node.value]] = Step(before.node, before.inputs, output, relu=True)
-                made[output] = made.pop(node.value)
+                becomes_part(output, node.value, relu=True)
                 continue
+        if isinstance(node, Add) and output in joined:
+            layer = joined[output]
+            residual = node.left if layer == node.right else node.right  # made before the layer
+            becomes_part(output, layer, inputs=(*steps[made[layer]].inputs, residual))
+            continue
         made[output] = len(steps)
         steps.append(Step(node, inputs_of(node), output))
     return tuple(steps)
@@ -79,7 +99,7 @@ def _owners(steps: tuple[Step, ...]) -> dict[int, int]:
 
 
 def _places(
-    steps: tuple[Step, ...], shapes: tuple[tuple[int, ...], ...], owner: dict[int, int]
+    steps: tuple[Step, ...], shapes: tuple[tuple[int, ...], ...], owner: dict[int, int], align: int
 ) -> tuple[dict[int, int], int]:
     """First fit into the gaps that values leave after their last use."""
     last = {owner[value]: i for i, step in enumerate(steps) for value in step.inputs}
@@ -91,7 +111,7 @@ def _places(
     gaps = _Gaps()
 
     def size(value: int) -> int:
-        return -(-math.prod(shapes[value]) // ALIGN) * ALIGN
+        return -(-math.prod(shapes[value]) // align) * align
 
     place[0] = gaps.take(size(0))
     for i, step in enumerate(steps):

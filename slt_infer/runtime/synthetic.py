@@ -8,7 +8,7 @@ import numpy as np
 
 from slt_infer import freeze
 from slt_infer.codec import MAX_PLANES, coded_layer, synthetic_masks, with_affine
-from slt_infer.runtime.plan import accumulations
+from slt_infer.runtime.walk import accumulations
 from slt_infer.ticket import Network, Source, Ticket, fold_batch_norm
 
 NOISE_ELEMENTS = (
@@ -43,13 +43,17 @@ def synthetic_ticket(
     bare = Ticket(
         network, source, tuple(coded), provenance=tuple((k, str(v)) for k, v in sorted(provenance.items()))
     )
-    return _calibrated(bare)
+    return _normalised(bare)
 
 
-def _calibrated(bare: Ticket) -> Ticket:
-    count = min(max(NOISE_ELEMENTS // int(np.prod(bare.network.input)), 1), 16)
-    generator = np.random.Generator(np.random.PCG64(bare.source.seed))
-    noise = generator.standard_normal((count, *bare.network.input), dtype=np.float32)
+def noise(network: Network, seed: int) -> np.ndarray:
+    """Normal images, float32 [N, C, H, W], that a synthetic ticket's affines and scales come from."""
+    count = min(max(NOISE_ELEMENTS // int(np.prod(network.input)), 1), 16)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return generator.standard_normal((count, *network.input), dtype=np.float32)
+
+
+def _normalised(bare: Ticket) -> Ticket:
     layers = list(bare.layers)
 
     def normalise(i: int, sums: np.ndarray) -> np.ndarray:
@@ -65,5 +69,5 @@ def _calibrated(bare: Ticket) -> Ticket:
         layers[i] = with_affine(layer, affine)
         return affine
 
-    accumulations(bare, noise, normalise)
+    accumulations(bare, noise(bare.network, bare.source.seed), normalise)
     return Ticket(bare.network, bare.source, tuple(layers), bare.preprocessing, bare.provenance)

@@ -18,6 +18,7 @@ from slt_infer.errors import SltError
 from slt_infer.files import write_atomically
 from slt_infer.ticket import Freeze, Network, Preprocessing, Source
 
+UNFINISHED = "no finished search (no result.json): give its slt-train command again, which goes on with it"
 REQUESTED = ("method", "sparsity", "prune", "lock", "rule")  # settings that a packed ticket repeats
 
 
@@ -103,9 +104,10 @@ def find(folder: Path) -> Path:
     if len(runs) == 1:
         return runs[0]
     if not folder.is_dir():
-        raise SltError("no-result", "no such folder", str(folder))
+        message = "no such folder: slt-train names its run folder at its end"
+        raise SltError("no-result", message, str(folder))
     names = ", ".join(path.name for path in runs[:5])
-    found = f"{len(runs)} finished runs, name one: {names}" if runs else "no finished search (no result.json)"
+    found = f"{len(runs)} finished runs, name one: {names}" if runs else UNFINISHED
     raise SltError("no-result", f"holds {found}", str(folder))
 
 
@@ -121,9 +123,7 @@ def load(folder: Path) -> Result:
         raise _damaged(folder / "result.npz", error) from error
     for layer, mask in zip(summary.layers, masks, strict=True):
         if mask.shape != (layer.free,) or mask.dtype != bool or layer.locked + mask.sum() != layer.kept:
-            raise SltError(
-                "bad-result", f"mask of layer {layer.name} does not fit", str(folder / "result.npz")
-            )
+            raise _damaged(folder / "result.npz", f"mask of layer {layer.name} does not fit")
     return Result(summary, masks, affines)
 
 
@@ -146,7 +146,8 @@ def load_predictions(folder: Path) -> Predictions:
         with np.load(path, allow_pickle=False) as kept:
             return Predictions(*(kept[name] for name in ("predictions", "top2", "largest", "labels")))
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise SltError("no-predictions", f"cannot be read: {error}", str(path)) from error
+        message = f"cannot be read ({error}): delete the run folder and search again, or copy it again"
+        raise SltError("no-predictions", message, str(path)) from error
 
 
 def load_summary(folder: Path) -> Summary:
@@ -155,12 +156,12 @@ def load_summary(folder: Path) -> Summary:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Summary)
     except OSError as error:
-        raise SltError("no-result", "holds no finished search (no result.json)", str(folder)) from error
+        raise SltError("no-result", f"holds {UNFINISHED}", str(folder)) from error
     except msgspec.DecodeError as error:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> SltError:
+def _damaged(path: Path, error: object) -> SltError:
     message = f"is damaged ({error}): delete the run folder and search again, or copy it again"
     return SltError("bad-result", message, str(path))
 

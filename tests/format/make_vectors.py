@@ -4,7 +4,7 @@
 
 from the repository's root writes the files and expected.json. Files are built by tests/hostile/sound.py and
 the weights worked out by tests/independent/decoder.py, both from docs/format.md and without code of the
-package; slt_infer/reference.py gives the logits.
+package; slt_infer/reference.py and reference_int8.py give the logits.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 from slt_infer import reference
 from slt_infer.format import loads
+from slt_infer.reference_int8 import run_int8
 
 from ..hostile import sound
 from ..hostile.pieces import Pieces
@@ -29,7 +30,7 @@ FOLDER = Path(__file__).parents[1] / "vectors" / "version-1"
 
 def files() -> dict[str, bytes]:
     """Every mode, generator, freeze law, number of lanes and width of an affine; tasks, coats, flips, shared
-    layers.
+    layers; int8.
     """
     return {
         "modes-philox-10": sound.base("philox4x32", 10).build(),
@@ -42,6 +43,9 @@ def files() -> dict[str, bytes]:
         "lanes-32-prior": sound.wide(3).build(),
         "streams-mixed-philox-7": streams("philox4x32", 7, "mixed").build(),
         "streams-threefry-13": streams("threefry4x32", 13, "bernoulli").build(),
+        "int8-philox-10": sound.quantised().build(),
+        "int8-pow2-threefry-20": sound.quantised(True, 17, False, "threefry4x32", 20).build(),
+        "int8-coats-mixed-philox-7": sound.quantised(False, 18, True, "philox4x32", 7, "mixed").build(),
     }
 
 
@@ -119,6 +123,8 @@ def expected(data: bytes) -> dict[str, Any]:
             for layer in layers
         ]
         tasks.append({"logits": [float(value) for value in logits], "layers": described})
+    if ticket.quantisation is not None:
+        tasks[0]["int8_logits"] = run_int8(ticket, image(ticket.network.input))[0].tolist()
     return {"bytes": len(data), "sha256": digest(data), "tasks": tasks}
 
 

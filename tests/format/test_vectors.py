@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slt_infer import Plan, reference
+from slt_infer import Plan, quantise, reference
 from slt_infer.codec import core_layer
 from slt_infer.format import dumps, load, loads
+from slt_infer.reference_int8 import run_int8
 from slt_infer.ticket import Layer, Source, unpack_bits
 
-from ..independent import decoder, random_bits
+from ..independent import decoder, int8, random_bits
 from .make_vectors import FOLDER, affine_digest, digest, expected, files, image, numbers, weights
 
 EXPECTED = json.loads((FOLDER / "expected.json").read_text("utf-8"))
 NAMES = sorted(EXPECTED)
+QUANTISED = [name for name in NAMES if name.startswith("int8-")]
 STREAMS = [name for name in NAMES if name.startswith("streams-")]
 
 
@@ -46,6 +48,8 @@ def test_between_them_they_have_everything():
     assert {layer.flips is None for layer in layers} == {True, False}
     assert {len(ticket.tasks) for ticket in tickets} == {1, 2}
     assert {len(ticket.distinct) < len(ticket.layers) for ticket in tickets} == {True, False}
+    assert {t.quantisation and t.quantisation.pow2 for t in tickets} == {None, True, False}
+    assert {bool(quantise.joined(t.network)) for t in tickets if t.quantisation} == {True}
     coded = [la.free for la in layers if la.code.mode in ("static", "prior")]
     assert min(coded) < 2**15 <= max(coded)
     files = [decoder.decode(data_of(name)) for name in NAMES]
@@ -151,6 +155,15 @@ def test_the_reference_reads_them(name):
         wanted = [layer.affine for layer in by_task if layer.affine is not None]
         assert len(wanted) == len(affines)
         assert all(np.array_equal(one, other) for one, other in zip(wanted, affines, strict=True))
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_int8_is_what_it_was(name):
+    data = data_of(name)
+    ticket, file = loads(data), decoder.decode(data)
+    x, wanted = image(ticket.network.input), EXPECTED[name]["tasks"][0]["int8_logits"]
+    assert run_int8(ticket, x)[0].tolist() == wanted
+    assert int8.run(file.header, file.layers, x.ravel().tolist()) == wanted
 
 
 def test_they_are_what_the_page_alone_gives():

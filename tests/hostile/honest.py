@@ -46,6 +46,10 @@ def costly_files() -> dict[str, bytes]:
     pieces.header[p.INPUT][p.CLASSES] = [f"{i:013}" for i in range(2**16)]
     files["most-classes"] = pieces.build()
     pieces = one_layer(1, 4096)
+    pieces.header[p.NODES] += [["add", 2, 2]] * (2**14 - 2)
+    pieces.header[p.QUANTISATION] = ["int8", False, 2**14 * [-1000]]
+    files["most-scales"] = pieces.build()
+    pieces = one_layer(1, 4096)
     pieces.header[p.NODES] += [["relu", 2]] * (2**14 - 2)
     files["most-nodes"] = pieces.build()
     for name, (layers, coats, shared, tasks) in {

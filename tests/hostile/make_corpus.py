@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from . import pieces as p
-from .headers import HEADER_RISKS
+from .headers import HEADER_RISKS, put
 from .pieces import RAW, Pieces
-from .sound import base, narrowed, rich
+from .quantised import QUANTISED_RISKS
+from .sound import base, narrowed, quantised, rich
 from .tasks import TASK_RISKS
 
-BASE, RICH = base(), rich()
+BASE, RICH, QUANTISED = base(), rich(), quantised()
 
 
 @dataclass(frozen=True)
@@ -293,10 +294,18 @@ def tasks() -> Iterator[Hostile]:
         yield spoiled(name, code, change, RICH)
 
 
+def scales() -> Iterator[Hostile]:
+    for name, code, change in QUANTISED_RISKS:
+        yield spoiled(name, code, change, QUANTISED)
+    codes = [0] * 5  # as many as it would have
+    change = put("scales-of-two-tasks", "bad-value", (p.QUANTISATION,), ["int8", False, codes])
+    yield spoiled(*change, RICH)
+
+
 def corpus() -> list[Hostile]:
     """Every hostile file; names differ."""
     coded = itertools.chain(coded_payloads(2), coded_payloads(3), raw_payloads())
-    found = [*prefixes(), *lengths(), *headers(), *tasks(), *index_lies(), *coded]
+    found = [*prefixes(), *lengths(), *headers(), *tasks(), *scales(), *index_lies(), *coded]
     found += [*affines(), *narrow_affines()]
     names = [hostile.name for hostile in found]
     doubled = {name for name in names if names.count(name) > 1}
@@ -312,6 +321,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sound.slt").write_bytes(BASE.build())
     (folder / "sound-tasks.slt").write_bytes(RICH.build())
+    (folder / "sound-int8.slt").write_bytes(QUANTISED.build())
     found = corpus()
     for hostile in found:
         (folder / f"{hostile.name}.slt").write_bytes(hostile.data)

@@ -168,7 +168,7 @@ def take_apart(data: bytes) -> Pieces:
 
 
 def write(value: Any) -> bytes:
-    """Canonical MessagePack; nil and negative numbers too, which a header may not have."""
+    """Canonical MessagePack; nil too, which a header may not have."""
     if value is None:
         return b"\xc0"
     if isinstance(value, bool):
@@ -185,8 +185,11 @@ def write(value: Any) -> bytes:
 
 
 def _write_integer(value: int) -> bytes:
+    if -32 <= value < 0:
+        return value.to_bytes(1, "big", signed=True)
     if value < 0:
-        return value.to_bytes(1, "big", signed=True) if value >= -32 else struct.pack(">Bq", 0xD3, value)
+        size = next(size for size in (1, 2, 4, 8) if value >= -(1 << 8 * size - 1))
+        return bytes([0xD0 + size.bit_length() - 1]) + value.to_bytes(size, "big", signed=True)
     if value < 128:
         return bytes([value])
     size = next(size for size in (1, 2, 4, 8) if value >> 8 * size == 0)

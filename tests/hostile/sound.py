@@ -20,6 +20,8 @@ from ..independent.decoder import (
 from ..independent.random_bits import Source
 from .pieces import AFFINE, LAYERS, OUT, SOURCE, TASKS, Pieces, Tile, layer_of
 
+# Of the values 0, 1, 3, 6, 8, 10, 11, 12, 13, 15, 17 and 19 of `quantised`, from what they are in f32.
+QUANTISED_CODES = [-84, 62, 104, 128, 129, 132, 126, 142, 121, 145, 159, 150]
 LAWS = ["bernoulli", "constant", "uniform"]
 
 
@@ -195,6 +197,66 @@ def rich(generator: str = "philox4x32", rounds: int = 10, freeze: str = "bernoul
     image = [5, 5, 4, [], [], "exact", []]
     source = [generator, rounds, 2**63 + 1, freeze, *LAWS[1:]]
     return fill(["rich", image, source, layers, nodes, [], []], 2, raw_tiles=1)
+
+
+def quantised(
+    pow2: bool = False,
+    end: int = 19,
+    coats: bool = False,
+    generator: str = "philox4x32",
+    rounds: int = 10,
+    freeze: str = "bernoulli",
+) -> Pieces:
+    """A network in int8 with each operator, of its first `end` nodes: 19, or 17 for one whose output an add
+    gives that a layer is joined to, or 18 for a relu's. Four adds: value 6, which a (shared) convolution is
+    joined to; 10, which nothing is, as its later operand is a pool's; 12, of one value twice; and 17, which a
+    linear layer is joined to. Two layers have no affine, and the shared one three coats and flips if `coats`.
+    """
+
+    def one(*streams: list[Any]) -> list[Any]:
+        return [[1, list(streams), []]]
+
+    twice = one(_coat("static", 2900))
+    if coats:
+        twice[0][1:] = [_coat("static", 2900), _coat("raw"), _coat("static", 3000)], [_coat("static", 300)]
+    layers = [
+        ["stem", 0, 6, 2, 3, 2, 2, 2, 1, 1, 2, 0, 16, one(_coat("raw"))],
+        ["one", 1, 6, 6, 3, 3, 1, 0, 0, 0, 3, 0, 32, twice],
+        ["two", 1, 6, 6, 3, 3, 1, 0, 0, 0, 3, 0, 8, []],
+        ["short", 2, 6, 6, 1, 1, 1, 0, 0, 0, 6, 0, 0, one(_coat("const", 4096))],
+        ["wide", 3, 5, 120, 1, 1, 1, 1, 1, 0, 2, 0, 32, one(_coat("raw"))],
+        ["narrow", 4, 5, 6, 1, 1, 1, 0, 0, 0, 5, 0, 8, one(_coat("const", 4096))],
+        ["head", 5, 3, 5, 1, 1, 1, 0, 0, 0, 3, 0, 0, one(_coat("const", 4096))],
+    ]
+    nodes = [
+        ["conv2d", 0, 0, 1, 1],
+        ["relu", 1],
+        ["conv2d", 2, 1, 1, 1],
+        ["relu", 3],
+        ["conv2d", 4, 2, 1, 1],
+        ["add", 5, 2],
+        ["relu", 6],
+        ["conv2d", 7, 3, 2, 0],
+        ["max_pool2d", 7, 3, 2, 1],
+        ["add", 9, 8],
+        ["avg_pool2d", 10, 2, 1, 1],
+        ["add", 11, 11],
+        ["global_avg_pool2d", 12],
+        ["flatten", 11],
+        ["linear", 14, 4],
+        ["linear", 13, 5],
+        ["add", 16, 15],
+        ["relu", 17],
+        ["linear", 18, 6],
+    ]
+    codes = QUANTISED_CODES[: 12 - (end < 19)]
+    if end != 18:
+        codes[-1] = 48  # logits that int8 would not hold
+    slot = ["int8", pow2, [-(-code // 16) * 16 if pow2 else code for code in codes]]
+    image = [4, 6, 6, [], [], "exact", []]
+    source = [generator, rounds, 77, freeze, *LAWS[1:]]
+    header = ["int8", image, source, layers[: len(layers) - (end < 19)], nodes[:end], slot, []]
+    return fill(header, 4)
 
 
 def _coat(mode: str, density: int = 0) -> list[Any]:

@@ -16,7 +16,8 @@ from slt_infer.format import dumps, loads
 
 from ..independent import decoder
 from .honest import costly_files
-from .make_corpus import BASE, Hostile, corpus
+from .make_corpus import BASE, QUANTISED, Hostile, corpus
+from .quantised import COATS, ROWS, coated, pooled
 
 CORPUS = corpus()
 
@@ -33,6 +34,18 @@ def test_the_sound_file_is_read():
     assert dumps(ticket) == data
     assert {layer.code.mode for layer in ticket.layers} == {"raw", "const", "static", "prior"}
     assert len(decoder.decode(data).layers) == len(ticket.layers)
+
+
+def test_the_quantised_files_are_read():
+    """The one that the corpus spoils, and those next to a bound on sums."""
+    assert loads(QUANTISED.build()).quantisation is not None
+    for pieces in (QUANTISED, coated(COATS), pooled(ROWS)):
+        data = pieces.build()
+        assert dumps(loads(data)) == data
+    decoder.decode(QUANTISED.build())
+    for pieces in (coated(COATS + 1), pooled(ROWS + 1)):
+        with pytest.raises(TicketError, match=r"sums of \d+ numbers up to 127 may pass 2\^31"):
+            loads(pieces.build())
 
 
 @pytest.mark.parametrize("hostile", CORPUS, ids=lambda hostile: hostile.name)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import messagepack
+from . import int8, messagepack
 from .graph import check_graph
 from .random_bits import ROUNDS, SCORE, SIGN, Source
 from .refused import Refused, need
@@ -138,6 +138,7 @@ def decode(data: bytes) -> File:
             by_id[layer["id"]] = _layers(source, layer, rest)
         weights = zip(by_id[layer["id"]], of_tasks, strict=True)
         by_layer.append([replace(one, fields=layer, affine=affine) for one, affine in weights])
+    int8.check_multipliers(header, [of_task[0] for of_task in by_layer])
     return File(header, [list(of_task) for of_task in zip(*by_layer, strict=True)])
 
 
@@ -158,7 +159,6 @@ def _header(parts: _Parts) -> dict[str, Any]:
     header["source"] = _named(header["source"], SOURCE)
     need(isinstance(header["layers"], list) and 1 <= len(header["layers"]) <= 4096, "layers")
     header["layers"] = [_named_layer(layer) for layer in header["layers"]]
-    need(header["quantisation"] == [], "a quantised ticket")
     _check_text(header["name"])
     _check_input(header["input"])
     _check_source(header["source"])
@@ -172,6 +172,7 @@ def _header(parts: _Parts) -> dict[str, Any]:
     # code points order as their UTF-8 does
     need(all(a[0] < b[0] for a, b in itertools.pairwise(provenance)), "order of provenance")
     check_graph(header)
+    int8.check_header(header)
     return header
 
 

@@ -38,6 +38,11 @@ def _value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     tag, at = _number(data, at, 1)
     if tag < 0x80:
         return tag, at
+    if tag >= 0xE0:
+        return tag - 256, at
+    if 0xD0 <= tag <= 0xD3:
+        size = 1 << tag - 0xD0
+        return _signed(data, at, size, -32 if size == 1 else -(1 << 4 * size - 1))
     if 0xA0 <= tag < 0xC0:
         return _text(data, at, tag & 31)
     if 0x90 <= tag < 0xA0:
@@ -58,7 +63,16 @@ def _value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
         size = 2 << tag - 0xDC
         length, at = _unsigned(data, at, size, 16 if size == 2 else 1 << 16)
         return _array(data, at, length, depth)
-    raise NotCanonical(f"tag {tag:02x}: no map, nil, bytes, extension, float32 or negative number is allowed")
+    raise NotCanonical(f"tag {tag:02x}: no map, nil, bytes, extension or float32 is allowed")
+
+
+def _signed(data: bytes, at: int, size: int, below: int) -> tuple[int, int]:
+    """A negative number that no shorter form could hold: below `below`."""
+    bits, at = _number(data, at, size)
+    number = bits - (1 << 8 * size)
+    if not -(1 << 8 * size - 1) <= number < below:
+        raise NotCanonical(f"{number} is not in its shortest form, or not negative")
+    return number, at
 
 
 def _text(data: bytes, at: int, length: int) -> tuple[str, int]:

@@ -37,7 +37,8 @@ from slt_infer.ticket import (
 from ..format import make_vectors
 from ..format.conftest import make_ticket
 from ..hostile import sound
-from . import decoder, random_bits
+from ..hostile.pieces import write
+from . import decoder, messagepack, random_bits
 
 LAWS: tuple[FreezeLaw, ...] = ("bernoulli", "mixed")
 SOURCES = [f"{name}-{rounds}" for name, allowed in random_bits.ROUNDS.items() for rounds in allowed]
@@ -165,6 +166,25 @@ def test_tasks_coats_flips_and_shared_layers(generator):
     file = check_agreement(loads(data))
     assert [len(layer.coats) for task in file.tasks for layer in task] == [3, 3, 1, 1, 3, 3, 1, 2]
     assert dumps(loads(data)) == data
+
+
+@pytest.mark.parametrize("pow2", [False, True])
+def test_scales_of_int8(pow2):
+    data = sound.quantised(pow2, coats=pow2).build()
+    file = check_agreement(loads(data))
+    assert file.header["quantisation"][:2] == ["int8", pow2]
+    assert dumps(loads(data)) == data
+
+
+def test_integers_of_any_sign_in_their_shortest_form():
+    numbers = [sign * (2**i + j) for i in range(63) for j in (-1, 0, 1) for sign in (1, -1)]
+    for number in [*numbers, -(2**63), 2**64 - 1]:
+        data = msgspec.msgpack.encode(number)
+        assert messagepack.read(data) == number
+        assert write(number) == data
+    for longer in ("d001", "d0e0", "d1ff80", "d10080", "d2ffff8000", "d3ffffffff80000000", "d0"):
+        with pytest.raises(messagepack.NotCanonical):
+            messagepack.read(bytes.fromhex(longer))
 
 
 @pytest.mark.parametrize("sign", [False, True])

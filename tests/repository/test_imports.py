@@ -16,14 +16,18 @@ ALLOWED = {
     "errors": set(),
     "ticket": {"errors"},
     "reference": {"errors", "ticket"},
+    "reference_int8": {"ticket", "reference"},
+    "quantise": BASE,
     "files": set(),
     "freeze": BASE,
     "models": BASE,
     "data": {"errors"},
     "codec": {*BASE, "freeze", "_core"},
-    "format": {*BASE, "codec", "files", "_core"},
+    "format": {*BASE, "codec", "files", "quantise", "_core"},
     "report": {*BASE, "codec", "format"},
-    "runtime": {*BASE, "freeze", "codec", "format", "reference", "kernels", "_core"},
+    "runtime": {
+        *(*BASE, "freeze", "codec", "format", "quantise", "reference", "reference_int8", "kernels", "_core")
+    },
     "search": {*BASE, "files", "freeze", "models", "data", "_core"},
     "kernels": BASE,
 }

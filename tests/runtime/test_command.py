@@ -15,9 +15,12 @@ from slt_infer import models, reference
 from slt_infer.data import load as load_data
 from slt_infer.data import preprocess
 from slt_infer.format import load, save
+from slt_infer.quantise import scale_of
+from slt_infer.reference_int8 import run_int8
 from slt_infer.ticket import Preprocessing, Ticket
 from slt_infer.tools.run import main
 
+from .quantised import quantised
 from .tickets import random_ticket
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -56,6 +59,41 @@ def test_data_set(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
         other = run(capsys, packed, "--data", "digits", "--limit", 50, "--predictions", *options)
         assert other["predictions"] == answer["predictions"]
     assert other["isa"] == "numpy"
+
+
+def test_int8(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+    bare, path, data = load(packed), tmp_path / "int8.slt", tmp_path / "images-idx3-ubyte"
+    data.write_bytes(bytes((0, 0, 8, 3)) + np.array((20, 8, 8), ">u4").tobytes() + pixels.tobytes())
+    x = preprocess(pixels, bare.preprocessing, (1, 8, 8))
+    ticket = quantised(bare, x)
+    save(ticket, path)
+    wanted = run_int8(ticket, x)
+    assert len(set(wanted.argmax(axis=1))) > 1
+    for options, multiplierless in (
+        ([], False),
+        (["--multiplierless", "--mode", "resident", "--threads", 2], True),
+        (["--backend", "reference"], False),
+    ):
+        answer = run(capsys, path, "--data", data, "--predictions", "--dtype", "int8", *options)
+        assert answer["predictions"] == wanted.argmax(axis=1).tolist()
+        assert (answer["dtype"], answer["multiplierless"]) == ("int8", multiplierless)
+        top = answer["results"][0]["top"][0]
+        assert ticket.quantisation is not None
+        assert top["logit"] == wanted[0].max() * scale_of(ticket.quantisation.codes[-1])
+    exact = reference.run(ticket, x)
+    assert top["logit"] == pytest.approx(float(exact[0].max()), abs=0.1 * float(np.abs(exact).max()))
+    f32 = run(capsys, path, "--data", data, "--predictions")
+    assert f32["predictions"] == exact.argmax(axis=1).tolist()
+    assert (f32["dtype"], f32["multiplierless"]) == ("f32", True)
+
+
+def test_int8_wants_scales(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
+    error = run(capsys, packed, tmp_path / "black.png", "--dtype", "int8", code=1)["error"]
+    assert error["code"] == "not-quantised"
+    assert "slt-export --int8" in error["message"]
+    assert run(capsys, packed, tmp_path / "black.png", "--dtype", "int4", code=2) is None
 
 
 def test_image_files(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,10 @@ KEYS = {
 ENGINES = [
     ("slt", "f32", "stream", True),
     ("slt", "f32", "resident", True),
+    ("slt", "int8", "stream", False),
+    ("slt", "int8", "resident", False),
+    ("slt", "int8", "stream", True),
+    ("slt", "int8", "resident", True),
     ("torch", "f32", None, False),
     ("onnxruntime", "f32", None, False),
     ("onnxruntime", "int8", None, False),
@@ -170,7 +174,8 @@ def test_json_has_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
         assert (row["ticket"], row["network"]) == (SMALL, SMALL.partition("/")[0])
         assert (row["threads"], row["batch"], row["rounds"]) == (1, 1, 3)
         assert 0 < row["ms_min"] <= row["ms_median"] <= row["ms_max"]
-        assert row["error"] <= bench_networks.BOUNDS[row["type"]]
+        assert row["pow2"] == ((row["type"], row["multiplierless"]) == ("int8", True))
+        assert row["error"] <= bench_networks.BOUNDS["pow2" if row["pow2"] else row["type"]]
 
 
 def test_text_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:

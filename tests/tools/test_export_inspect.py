@@ -24,6 +24,7 @@ from slt_infer.tools.inspect import main as inspect
 from slt_infer.tools.inspect import show as inspect_show
 from slt_infer.tools.run import main as slt_run
 
+VECTORS = Path(__file__).parents[1] / "vectors" / "version-1"
 SYNTHETIC = [
     "--synthetic",
     "conv2@0.25",
@@ -60,18 +61,6 @@ LAYER = {
     "mode",
     "mask_bits",
 }
-
-
-@pytest.fixture
-def call(capsys):
-    """Runs a command; gives its exit code, stdout and stderr."""
-
-    def run(main, *arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        return end.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
@@ -136,6 +125,26 @@ def test_inspect_prints_a_page_for_a_person(call, packed):
         assert text in " ".join(out.split())
 
 
+@pytest.mark.parametrize(
+    ("name", "quantisation", "line"),
+    [
+        ("modes-philox-10", None, "runs in f32; no scales for int8"),
+        ("int8-philox-10", {"type": "int8", "pow2": False, "scales": 12}, "f32 and int8 (12 scales)"),
+        (
+            "int8-pow2-threefry-20",
+            {"type": "int8", "pow2": True, "scales": 11},
+            "f32 and int8 (11 scales, powers of two: no multiplications)",
+        ),
+    ],
+)
+def test_inspect_tells_whether_a_ticket_is_quantised(call, name, quantisation, line):
+    path = VECTORS / f"{name}.slt"
+    _, out, _ = call(inspect, path, "--json")
+    assert json.loads(out)["quantisation"] == quantisation
+    _, out, _ = call(inspect, path)
+    assert line in " ".join(out.split())
+
+
 def test_numbers_are_never_cut(packed):
     """Not in a narrow terminal, whose names are shortened instead."""
     shown = io.StringIO()
@@ -176,19 +185,6 @@ def test_inspect_tells_the_machine(call):
     assert code == 0
     assert answer["isa"] in answer["isas"]
     assert answer["why"]
-
-
-@pytest.fixture
-def run(call, tmp_path):
-    """The folder of a short search on the embedded digits."""
-    pytest.importorskip("torch", reason="a search needs torch")
-    pytest.importorskip("sklearn", reason="the embedded digits come with scikit-learn")
-    from slt_infer.tools.train import main as train
-
-    arguments = ["--arch", "mlp-64-90-10", "--prune", "0.2", "--lock", "0.1", "--epochs", "20it"]
-    code, out, _ = call(train, *arguments, "--out", tmp_path / "runs", "--json")
-    assert code == 0
-    return json.loads(out)["run"]
 
 
 def test_a_folder_that_holds_one_run_stands_for_it(call, run, tmp_path):

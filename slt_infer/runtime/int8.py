@@ -1,0 +1,117 @@
+"""Steps of a schedule in int8, by the C++ kernels (docs/numerics.md, int8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from slt_infer import _core
+from slt_infer.errors import SltError
+from slt_infer.quantise import Rounding, rounding, scales
+from slt_infer.runtime.layers import LIST_DENSITY, Geometry, Keep, Layers, Mode, addition_kernel
+from slt_infer.runtime.schedule import Step
+from slt_infer.ticket import (
+    Add,
+    AvgPool2d,
+    Conv2d,
+    GlobalAvgPool2d,
+    Linear,
+    MaxPool2d,
+    Quantisation,
+    Relu,
+    Ticket,
+    inputs_of,
+)
+
+DOT = "dot products"
+# Denser convolutions with as many positions are faster as dot products than as additions. Timed on layers of
+# ResNet-18 and ResNet-50 with AVX2 and scalar code: in long rows lists that are made anew at every use never
+# paid, and lists that are kept always did. The others were not timed: an instruction for four products gains
+# more on additions than it costs lists.
+DOT_POSITIONS = 256  # of a row
+_TWO: dict[Mode, float] = {"stream": 0.0, "resident": LIST_DENSITY}  # instructions a vector of products
+_ONE: dict[Mode, float] = {"stream": 0.0, "resident": 1 / 8}
+_NEVER: dict[Mode, float] = {"stream": 1.0, "resident": 1.0}
+DOT_DENSITY = {
+    "scalar": _NEVER,
+    "avx2": _TWO,
+    "avx512": _TWO,
+    "avx512vnni": _ONE,
+    "neon": _TWO,
+    "neondot": _ONE,
+}
+
+
+def quantisation_of(ticket: Ticket) -> Quantisation:
+    """Raises SltError (code `not-quantised`) where the ticket has none."""
+    if ticket.quantisation is None:
+        message = "holds no int8 scales; slt-export --int8 finds them, dtype f32 needs none"
+        raise SltError("not-quantised", message, "ticket")
+    return ticket.quantisation
+
+
+def logit_scale(ticket: Ticket) -> float:
+    """What one unit of an int8 logit stands for."""
+    scale = scales(ticket.network, quantisation_of(ticket))[-1]
+    assert scale is not None  # the output is never joined
+    return scale
+
+
+class Int8Layers(Layers[_core.Int8Layer]):
+    """multiplierless: no kernel of dot products."""
+
+    dtype = np.int8
+    logits = np.int32
+
+    def __init__(self, ticket: Ticket, mode: Mode, threads: int, isa: str, multiplierless: bool) -> None:
+        self.image_scale = scales(ticket.network, quantisation_of(ticket))[0]
+        self.roundings = rounding(ticket)
+        self.multiplierless = multiplierless
+        super().__init__(ticket, mode, threads, isa)
+
+    def kernel_of(self, operator: str, fan_in: int, density: float, mode: Mode) -> tuple[Keep, str]:
+        long = operator == "conv2d" and fan_in >= DOT_POSITIONS
+        if long and not self.multiplierless and density > DOT_DENSITY[self.work.isa][mode]:
+            return ("none" if mode == "stream" else "planes"), DOT
+        return addition_kernel(operator, density, mode)
+
+    def weights_of(
+        self, code: _core.LayerCode, keep: Keep, kernel: str, geometry: Geometry, work: _core.Workspace
+    ) -> _core.Int8Layer:
+        return _core.Int8Layer(code, keep, "dot" if kernel == DOT else "add", *geometry, work)
+
+    def take(self, images: np.ndarray, out: np.ndarray) -> None:
+        assert self.image_scale is not None
+        _core.quantise(self.work, np.ascontiguousarray(images), self.image_scale, out)
+
+    def gives_logits(self, step: Step) -> bool:
+        return not step.relu and isinstance(step.node, Conv2d | Linear | Add | GlobalAvgPool2d)
+
+    def call(self, step: Step, x: list[np.ndarray], out: np.ndarray) -> Callable[[], None]:
+        """Where there is a second array in x it is the residual, or the right operand of an add."""
+        node, work = step.node, self.work
+        if isinstance(node, Relu):
+            return partial(_core.relu_int8, work, x[0], out)
+        if isinstance(node, MaxPool2d):
+            return partial(_core.max_pool2d_int8, work, x[0], out, node.kernel, node.stride, node.padding)
+        requantiser = self._requantiser(step)
+        if isinstance(node, Conv2d | Linear):
+            weights = self.weights[node.layer]
+            kernel = weights.conv2d if isinstance(node, Conv2d) else weights.linear
+            return partial(kernel, work, x[0], out, requantiser, x[1] if len(x) == 2 else None)
+        if isinstance(node, Add):
+            return partial(_core.add_int8, work, x[0], x[1], out, requantiser)
+        if isinstance(node, AvgPool2d):
+            window = node.kernel, node.stride, node.padding
+            return partial(_core.sum_pool2d_int8, work, x[0], out, *window, requantiser)
+        assert isinstance(node, GlobalAvgPool2d)
+        return partial(_core.global_sum_int8, x[0], out, requantiser)
+
+    def _requantiser(self, step: Step) -> _core.Requantiser:
+        """Of the value that the step makes, before a relu that is part of it."""
+        rounded = inputs_of(self.network.nodes[step.output - 1])[0] if step.relu else step.output
+        numbers: Rounding = self.roundings[rounded]
+        low = 0 if step.relu else -127
+        return _core.Requantiser(numbers.m, numbers.b, numbers.s, numbers.m_r, low)

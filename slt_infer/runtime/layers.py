@@ -1,0 +1,145 @@
+"""The layers of a ticket in the forms that the C++ kernels read: what f32 and int8 share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from slt_infer import _core
+from slt_infer.codec import core_layer
+from slt_infer.errors import SltError
+from slt_infer.runtime.schedule import Step
+from slt_infer.ticket import Conv2d, Layer, Linear, Source, Ticket
+
+Mode = Literal["stream", "resident"]
+Keep = Literal["none", "planes", "lists"]
+Weights = TypeVar("Weights", _core.LayerWeights, _core.Int8Layer)
+
+LIST_DENSITY = 1 / 5  # resident lists, a byte a kept weight and more, stay below 2 bits a weight
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """How a plan runs a layer.
+
+    weight_bytes: what is kept of its weights, the coded mask or the resident form.
+    """
+
+    name: str
+    operator: str
+    kernel: str
+    density: float
+    weight_bytes: int
+
+
+def addition_kernel(operator: str, density: float, mode: Mode) -> tuple[Keep, str]:
+    """What a layer keeps and the name of its kernel of additions, by operator, density and mode."""
+    if operator == "linear":
+        return ("none" if mode == "stream" else "planes"), "masked lanes"
+    if mode == "stream":
+        return "none", "lists of a row group"
+    return ("lists", "lists") if density <= LIST_DENSITY else ("planes", "planes, lists of a row group")
+
+
+class Geometry(NamedTuple):
+    """What a layer's weights meet; a linear layer is a convolution of images of one pixel."""
+
+    image: tuple[int, int, int]
+    kernel: tuple[int, int]
+    groups: int
+    stride: int
+    padding: int
+
+
+class Layers(ABC, Generic[Weights]):
+    """The layers of a ticket in the form that the kernels of one number type read, and what computes each
+    step of a schedule.
+
+    dtype: of values in the arena.
+    """
+
+    dtype: type[np.generic]
+    logits: type[np.generic]
+
+    def __init__(self, ticket: Ticket, mode: Mode, threads: int, isa: str) -> None:
+        self.memory = _core.WeightMemory()
+        self.work = _core.Workspace(self.memory, threads, isa)
+        self.network = ticket.network
+        self.weights: list[Weights] = []
+        self.report: list[LayerReport] = []
+        shapes = ticket.network.shapes()
+        nodes = {node.layer: node for node in ticket.network.nodes if isinstance(node, Conv2d | Linear)}
+        # What regenerates the weights for a resident form is not kept.
+        builder = self.work if mode == "stream" else _core.Workspace(self.memory, threads, isa)
+        for i, layer in enumerate(ticket.layers):
+            self._add(ticket.source, layer, nodes[i], shapes[nodes[i].value], mode, builder)
+
+    @abstractmethod
+    def kernel_of(self, operator: str, fan_in: int, density: float, mode: Mode) -> tuple[Keep, str]:
+        """What a layer keeps and the name of its kernel."""
+
+    @abstractmethod
+    def weights_of(
+        self, code: _core.LayerCode, keep: Keep, kernel: str, geometry: Geometry, work: _core.Workspace
+    ) -> Weights: ...
+
+    @abstractmethod
+    def take(self, images: np.ndarray, out: np.ndarray) -> None:
+        """Images, float32 [N, C, H, W], as value 0."""
+
+    @abstractmethod
+    def call(self, step: Step, x: list[np.ndarray], out: np.ndarray) -> Callable[[], None]:
+        """What computes one step from contiguous arrays [N, ...]."""
+
+    def gives_logits(self, step: Step) -> bool:
+        """Whether a step that makes the output gives it in the type of logits, outside the arena."""
+        return False
+
+    def scratch_bytes(self) -> int:
+        """Panels and padded images of the layer that wants most, for one image."""
+        convolutions = {node.layer for node in self.network.nodes if isinstance(node, Conv2d)}
+        return max((math.ceil(self.weights[i].scratch_bytes(self.work)) for i in convolutions), default=0)
+
+    def _add(
+        self,
+        source: Source,
+        layer: Layer,
+        node: Conv2d | Linear,
+        given: tuple[int, ...],
+        mode: Mode,
+        builder: _core.Workspace,
+    ) -> None:
+        shape = layer.shape
+        if layer.coats or layer.flips is not None:
+            message = (
+                'has several coats, or flips, which the backend cpu does not run; backend="reference" does'
+            )
+            raise SltError("unsupported", message, f"layer {shape.name}")
+        if isinstance(node, Conv2d) and _padded_elements(given, node.padding) >= 2**32:
+            raise SltError(
+                "memory", "wants an image of 2^32 numbers, padding included", f"layer {shape.name}"
+            )
+        operator = "conv2d" if isinstance(node, Conv2d) else "linear"
+        density = layer.kept / shape.weights
+        keep, kernel = self.kernel_of(operator, shape.fan_in, density, mode)
+        code = core_layer(source, shape, layer.id, layer.freeze, layer.code, self.memory)
+        if isinstance(node, Conv2d):
+            image = (given[0], given[1], given[2])
+            geometry = Geometry(image, shape.kernel, shape.groups, node.stride, node.padding)
+        else:
+            geometry = Geometry((shape.inputs, 1, 1), (1, 1), 1, 1, 0)
+        weights = self.weights_of(code, keep, kernel, geometry, builder)
+        if keep == "lists" and weights.kept == "planes":
+            kernel = "planes, lists of a row group"
+        kept_bytes = len(layer.code.payload) if mode == "stream" else weights.resident_bytes
+        self.weights.append(weights)
+        self.report.append(LayerReport(shape.name, operator, kernel, density, kept_bytes))
+
+
+def _padded_elements(image: tuple[int, ...], padding: int) -> int:
+    return image[0] * (image[1] + 2 * padding) * (image[2] + 2 * padding)
