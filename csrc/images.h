@@ -64,14 +64,12 @@ const T* pad_images(const T* x, size_t n, const ConvShape& s, std::vector<T>& bu
 // channel.
 inline std::vector<uint32_t> position_offsets(const ConvShape& s) {
     const size_t rows = s.height + 2 * size_t{s.padding}, columns = s.width + 2 * size_t{s.padding};
-    std::vector<uint32_t> offsets;
-    offsets.reserve(size_t{s.kernel_rows} * s.kernel_columns * s.inputs());
+    std::vector<uint32_t> offsets(size_t{s.kernel_rows} * s.kernel_columns * s.inputs());
+    uint32_t* to = offsets.data();
     for (uint32_t row = 0; row < s.kernel_rows; ++row) {
         for (uint32_t column = 0; column < s.kernel_columns; ++column) {
-            for (uint32_t channel = 0; channel < s.inputs(); ++channel) {
-                offsets.push_back(
-                    static_cast<uint32_t>(channel * rows * columns + row * columns + column));
-            }
+            for (uint32_t channel = 0; channel < s.inputs(); ++channel)
+                *to++ = static_cast<uint32_t>(channel * rows * columns + row * columns + column);
         }
     }
     return offsets;

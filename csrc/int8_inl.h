@@ -123,38 +123,47 @@ inline uint16_t* list_bits(uint64_t bits, uint32_t first, uint16_t* out) {
     return out;
 }
 
-// The classes of one sign; bits(row, word) are the block's.
-template <class T, class Bits>
-T* list_sign(uint32_t rows, uint32_t words, Bits bits, T* out) {
-    uint16_t length[kUnitRows], order[kUnitRows], begin[kWideBlock + 1];
-    for (uint32_t n = 0; n <= 64 * words; ++n) begin[n] = 0;
-    for (uint32_t r = 0; r < rows; ++r) {
-        uint32_t n = 0;
-        for (uint32_t w = 0; w < words; ++w) n += uint32_t(__builtin_popcountll(bits(r, w)));
-        length[r] = uint16_t(n);
-        ++begin[n];
-    }
-    uint32_t before = 0;
-    for (uint32_t n = 0; n <= 64 * words && before < rows; ++n) {
-        const uint32_t here = begin[n];
-        begin[n] = uint16_t(before);
+// Positions of one sign in a block: those of row r from all + begin[r] on.
+template <class T>
+struct Positions {
+    uint32_t begin[kUnitRows + 1];
+    T all[kUnitRows * kNarrowKept + kListPadding];
+
+    uint32_t length(uint32_t r) const { return begin[r + 1] - begin[r]; }
+};
+
+// The classes of one sign.
+template <class T>
+T* list_classes(const Positions<T>& positions, uint32_t rows, T* out) {
+    uint8_t order[kUnitRows];
+    uint16_t place[kNarrowKept + 1];
+    uint32_t most = 0;
+    for (uint32_t r = 0; r < rows; ++r) most = larger(most, positions.length(r));
+    for (uint32_t n = 0; n <= most; ++n) place[n] = 0;
+    for (uint32_t r = 0; r < rows; ++r) ++place[positions.length(r)];
+    for (uint32_t n = 0, before = 0; n <= most; ++n) {
+        const uint32_t here = place[n];
+        place[n] = uint16_t(before);
         before += here;
     }
-    for (uint32_t r = 0; r < rows; ++r) order[begin[length[r]]++] = uint16_t(r);
+    for (uint32_t r = 0; r < rows; ++r) order[place[positions.length(r)]++] = uint8_t(r);
     T* units = out;  // of the class
     uint32_t last = 0;
     for (uint32_t i = 0; i < rows; ++i) {
-        const uint32_t r = order[i];
-        if (length[r] == 0) continue;
-        if (length[r] != last || *units == 255) {
+        const uint32_t r = order[i], length = positions.length(r);
+        if (length == 0) continue;
+        if (length != last) {
             units = out;
             *out++ = 0;
-            *out++ = T(length[r] - 1);
-            last = length[r];
+            *out++ = T(length - 1);
+            last = length;
         }
-        ++*units;
+        *units = T(*units + 1);  // a class has at most kUnitRows
         *out++ = T(r);
-        for (uint32_t w = 0; w < words; ++w) out = list_bits(bits(r, w), 64 * w, out);
+        const T* from = positions.all + positions.begin[r];
+        for (uint32_t j = 0; j < length; j += 32 / sizeof(T))
+            __builtin_memcpy(out + j, from + j, 32);
+        out += length;
     }
     *out++ = 0;
     return out;
@@ -163,25 +172,25 @@ T* list_sign(uint32_t rows, uint32_t words, Bits bits, T* out) {
 template <class T>
 T* list_block(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
               uint32_t words, uint16_t* since, T* out) {
-    uint16_t count[kUnitRows];
+    Positions<T> plus, minus;
+    T *p = plus.all, *m = minus.all;
     bool full = false;
-    for (uint32_t r = 0; r < rows; ++r) {
-        uint32_t n = 0;
-        for (uint32_t w = 0; w < words; ++w)
-            n += uint32_t(__builtin_popcountll(kept[r * row_words + w]));
-        count[r] = uint16_t(n);
-        full |= since[r] + n > kNarrowKept;
+    for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words) {
+        plus.begin[r] = uint32_t(p - plus.all);
+        minus.begin[r] = uint32_t(m - minus.all);
+        for (uint32_t w = 0; w < words; ++w) {
+            p = list_bits(kept[w] & ~sign[w], 64 * w, p);
+            m = list_bits(sign[w], 64 * w, m);
+        }
+        plus.begin[r + 1] = uint32_t(p - plus.all);
+        minus.begin[r + 1] = uint32_t(m - minus.all);
+        full |= since[r] + plus.length(r) + minus.length(r) > kNarrowKept;
     }
-    for (uint32_t r = 0; r < rows; ++r) since[r] = uint16_t(count[r] + (full ? 0 : since[r]));
+    for (uint32_t r = 0; r < rows; ++r)
+        since[r] = uint16_t(plus.length(r) + minus.length(r) + (full ? 0 : since[r]));
     *out++ = full;
-    out = list_sign(
-        rows, words,
-        [=](uint32_t r, uint32_t w) {
-            return kept[r * row_words + w] & ~sign[r * row_words + w];
-        },
-        out);
-    return list_sign(
-        rows, words, [=](uint32_t r, uint32_t w) { return sign[r * row_words + w]; }, out);
+    out = list_classes(plus, rows, out);
+    return list_classes(minus, rows, out);
 }
 
 // The unit lists of a block of `words` words of each row. since[row]: kept weights since sums were
@@ -193,6 +202,16 @@ uint8_t* list_units(const uint64_t* kept, const uint64_t* sign, size_t row_words
 }
 
 // ---- sums ----
+
+// A compiler that may regroup sums adds up loads first, which takes half as many instructions more.
+inline u16v in_order(u16v sum) {
+#if defined(__x86_64__)
+    __asm__("" : "+v"(sum));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(sum));
+#endif
+    return sum;
+}
 
 template <class T, uint32_t kVectors, bool kMinus>
 inline const T* add_units(const T* list, const int16_t* block, int16_t* sums) {
@@ -207,8 +226,10 @@ inline const T* add_units(const T* list, const int16_t* block, int16_t* sums) {
             const auto add = [&](uint32_t i) {
                 const int16_t* row = block + size_t(list[i]) * kWidth;
 #pragma GCC unroll 4
-                for (uint32_t v = 0; v < kVectors; ++v)
-                    sum[kVectors == 1 ? i % 2 : v] += load_shorts(row + v * kShorts);
+                for (uint32_t v = 0; v < kVectors; ++v) {
+                    u16v& to = sum[kVectors == 1 ? i % 2 : v];
+                    to = in_order(to + load_shorts(row + v * kShorts));
+                }
             };
             for (uint32_t turns = length / kTurn; turns; --turns, list += kTurn) {
 #pragma GCC unroll 4
