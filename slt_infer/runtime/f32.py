@@ -8,9 +8,20 @@ from functools import partial
 import numpy as np
 
 from slt_infer import _core
-from slt_infer.runtime.layers import Geometry, Keep, Layers, Mode, addition_kernel
+from slt_infer.runtime.layers import Choice, Geometry, Keep, Layers, Mode, addition_kernel
 from slt_infer.runtime.schedule import Step
-from slt_infer.ticket import Add, AvgPool2d, Conv2d, GlobalAvgPool2d, Layer, Linear, MaxPool2d, Relu, Ticket
+from slt_infer.ticket import (
+    Add,
+    AvgPool2d,
+    Conv2d,
+    GlobalAvgPool2d,
+    Layer,
+    LayerShape,
+    Linear,
+    MaxPool2d,
+    Relu,
+    Ticket,
+)
 
 
 class F32Layers(Layers[_core.LayerWeights]):
@@ -21,7 +32,7 @@ class F32Layers(Layers[_core.LayerWeights]):
         super().__init__(ticket, mode, threads, isa)
         self.affines = [scale_and_shift(layer) for layer in ticket.layers]
 
-    def kernel_of(self, operator: str, fan_in: int, density: float, mode: Mode) -> tuple[Keep, str]:
+    def kernel_of(self, operator: str, shape: LayerShape, pixels: int, density: float, mode: Mode) -> Choice:
         return addition_kernel(operator, density, mode)
 
     def weights_of(

@@ -10,13 +10,14 @@ import numpy as np
 from slt_infer import _core
 from slt_infer.errors import SltError
 from slt_infer.quantise import Rounding, rounding, scales
-from slt_infer.runtime.layers import LIST_DENSITY, Geometry, Keep, Layers, Mode, addition_kernel
+from slt_infer.runtime.layers import LIST_DENSITY, Choice, Geometry, Keep, Layers, Mode, addition_kernel
 from slt_infer.runtime.schedule import Step
 from slt_infer.ticket import (
     Add,
     AvgPool2d,
     Conv2d,
     GlobalAvgPool2d,
+    LayerShape,
     Linear,
     MaxPool2d,
     Quantisation,
@@ -26,22 +27,20 @@ from slt_infer.ticket import (
 )
 
 DOT = "dot products"
-# Denser convolutions with as many positions are faster as dot products than as additions. Timed on layers of
-# ResNet-18 and ResNet-50 with AVX2 and scalar code: in long rows lists that are made anew at every use never
-# paid, and lists that are kept always did. The others were not timed: an instruction for four products gains
-# more on additions than it costs lists.
-DOT_POSITIONS = 256  # of a row
-_TWO: dict[Mode, float] = {"stream": 0.0, "resident": LIST_DENSITY}  # instructions a vector of products
-_ONE: dict[Mode, float] = {"stream": 0.0, "resident": 1 / 8}
-_NEVER: dict[Mode, float] = {"stream": 1.0, "resident": 1.0}
+# Convolutions with rows as long are faster as dot products than as additions where they are denser than this,
+# and, where lists are made anew at every use, where they give few pixels. Timed on layers of ResNet-18 and
+# ResNet-50 with AVX2 and scalar code. The others were not timed: an instruction for four products gains more
+# on additions than it costs lists.
 DOT_DENSITY = {
-    "scalar": _NEVER,
-    "avx2": _TWO,
-    "avx512": _TWO,
-    "avx512vnni": _ONE,
-    "neon": _TWO,
-    "neondot": _ONE,
+    "scalar": 1.0,
+    "avx2": LIST_DENSITY,
+    "avx512": LIST_DENSITY,
+    "avx512vnni": 1 / 8,
+    "neon": LIST_DENSITY,
+    "neondot": 1 / 8,
 }
+DOT_POSITIONS = 256  # of a row
+FEW_PIXELS = 64
 
 
 def quantisation_of(ticket: Ticket) -> Quantisation:
@@ -71,9 +70,11 @@ class Int8Layers(Layers[_core.Int8Layer]):
         self.multiplierless = multiplierless
         super().__init__(ticket, mode, threads, isa)
 
-    def kernel_of(self, operator: str, fan_in: int, density: float, mode: Mode) -> tuple[Keep, str]:
-        long = operator == "conv2d" and fan_in >= DOT_POSITIONS
-        if long and not self.multiplierless and density > DOT_DENSITY[self.work.isa][mode]:
+    def kernel_of(self, operator: str, shape: LayerShape, pixels: int, density: float, mode: Mode) -> Choice:
+        least = DOT_DENSITY[self.work.isa]
+        dense = density > least or (mode == "stream" and pixels < FEW_PIXELS and least < 1)
+        long = operator == "conv2d" and shape.fan_in >= DOT_POSITIONS
+        if dense and long and not self.multiplierless:
             return ("none" if mode == "stream" else "planes"), DOT
         return addition_kernel(operator, density, mode)
 

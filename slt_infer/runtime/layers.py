@@ -14,10 +14,11 @@ from slt_infer import _core
 from slt_infer.codec import core_layer
 from slt_infer.errors import SltError
 from slt_infer.runtime.schedule import Step
-from slt_infer.ticket import Conv2d, Layer, Linear, Source, Ticket
+from slt_infer.ticket import Conv2d, Layer, LayerShape, Linear, Source, Ticket
 
 Mode = Literal["stream", "resident"]
 Keep = Literal["none", "planes", "lists"]
+Choice = tuple[Keep, str]  # what a layer keeps, and the name of its kernel
 Weights = TypeVar("Weights", _core.LayerWeights, _core.Int8Layer)
 
 LIST_DENSITY = 1 / 5  # resident lists, a byte a kept weight and more, stay below 2 bits a weight
@@ -37,7 +38,7 @@ class LayerReport:
     weight_bytes: int
 
 
-def addition_kernel(operator: str, density: float, mode: Mode) -> tuple[Keep, str]:
+def addition_kernel(operator: str, density: float, mode: Mode) -> Choice:
     """What a layer keeps and the name of its kernel of additions, by operator, density and mode."""
     if operator == "linear":
         return ("none" if mode == "stream" else "planes"), "masked lanes"
@@ -72,16 +73,21 @@ class Layers(ABC, Generic[Weights]):
         self.network = ticket.network
         self.weights: list[Weights] = []
         self.report: list[LayerReport] = []
-        shapes = ticket.network.shapes()
-        nodes = {node.layer: node for node in ticket.network.nodes if isinstance(node, Conv2d | Linear)}
+        shapes, nodes = ticket.network.shapes(), ticket.network.nodes
+        users = {
+            node.layer: (node, made)
+            for node, made in zip(nodes, shapes[1:], strict=True)
+            if isinstance(node, Conv2d | Linear)
+        }
         # What regenerates the weights for a resident form is not kept.
         builder = self.work if mode == "stream" else _core.Workspace(self.memory, threads, isa)
         for i, layer in enumerate(ticket.layers):
-            self._add(ticket.source, layer, nodes[i], shapes[nodes[i].value], mode, builder)
+            node, made = users[i]
+            self._add(ticket.source, layer, node, shapes[node.value], made, mode, builder)
 
     @abstractmethod
-    def kernel_of(self, operator: str, fan_in: int, density: float, mode: Mode) -> tuple[Keep, str]:
-        """What a layer keeps and the name of its kernel."""
+    def kernel_of(self, operator: str, shape: LayerShape, pixels: int, density: float, mode: Mode) -> Choice:
+        """What a layer that gives images of so many pixels keeps, and the name of its kernel."""
 
     @abstractmethod
     def weights_of(
@@ -111,6 +117,7 @@ class Layers(ABC, Generic[Weights]):
         layer: Layer,
         node: Conv2d | Linear,
         given: tuple[int, ...],
+        made: tuple[int, ...],
         mode: Mode,
         builder: _core.Workspace,
     ) -> None:
@@ -126,7 +133,7 @@ class Layers(ABC, Generic[Weights]):
             )
         operator = "conv2d" if isinstance(node, Conv2d) else "linear"
         density = layer.kept / shape.weights
-        keep, kernel = self.kernel_of(operator, shape.fan_in, density, mode)
+        keep, kernel = self.kernel_of(operator, shape, math.prod(made[1:]), density, mode)
         code = core_layer(source, shape, layer.id, layer.freeze, layer.code, self.memory)
         if isinstance(node, Conv2d):
             image = (given[0], given[1], given[2])
