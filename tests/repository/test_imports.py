@@ -25,6 +25,7 @@ ALLOWED = {
     "report": {*BASE, "codec", "format"},
     "runtime": {*BASE, "freeze", "codec", "format", "reference", "kernels", "_core"},
     "search": {*BASE, "files", "freeze", "models", "data", "_core"},
+    "hw": {*BASE, "codec", "format"},
     "kernels": BASE,
 }
 TOP = {"errors", "ticket", "format", "codec", "runtime", "freeze"}  # what slt_infer/__init__.py may import

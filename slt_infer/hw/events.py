@@ -1,0 +1,243 @@
+"""The event model: tile after tile through DRAM, decoder, generator and array, each busy with one tile at a
+time.
+
+Tiles run in the order of the loops. Coded weights wait in one of two buffers for the decoder, decoded ones in
+one of two halves of the weight memory for the array, so a unit is at most two tiles ahead of the next. DRAM
+serves in order, results that are there before the next loads. Pixels of a patch are fetched while the patch
+before is computed, a part with each of its tiles; those of a layer's first patch when the layer before has
+stored its last result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from slt_infer.hw.compute import block_sizes, positions
+from slt_infer.hw.demand import Demand, demands
+from slt_infer.hw.description import Hardware
+from slt_infer.hw.result import Cycles, LayerResult, Result, layer_result
+from slt_infer.hw.tiling import Tiling
+from slt_infer.hw.workload import Workload
+
+WRITE_BUFFER = 3  # tiles whose results may wait for DRAM
+
+
+@dataclass
+class Tile:
+    """Cycles that a tile takes of each unit. pixels: of DRAM for this tile's own; ahead: for a share of the
+    next patch's. first: of its layer; begins: a patch whose pixels came ahead.
+    """
+
+    weights: float
+    pixels: float
+    ahead: float
+    decode: float
+    generate: float
+    compute: int
+    banks: int
+    results: float
+    first: bool
+    begins: bool
+
+
+@dataclass
+class Units:
+    """When each unit is free, and the last two tiles' times, the older one first."""
+
+    dram: float = 0.0
+    decoder: float = 0.0
+    generator: float = 0.0
+    array: float = 0.0
+    decoded: tuple[float, float] = (0.0, 0.0)
+    computed: tuple[float, float] = (0.0, 0.0)
+    came_ahead: float = 0.0  # when the last pixels that were fetched ahead were there
+    unwritten: list[tuple[float, float]] = field(default_factory=list)  # results: since when, DRAM cycles
+
+    def write(self, now: float, most: int) -> float:
+        """Results that are there by now go out, the oldest first, and all but `most` in any case; when the
+        last of these was out.
+        """
+        forced = 0.0
+        while self.unwritten and (self.unwritten[0][0] <= max(now, self.dram) or len(self.unwritten) > most):
+            since, cycles = self.unwritten.pop(0)
+            self.dram = max(self.dram, since) + cycles
+            if len(self.unwritten) >= most:
+                forced = self.dram
+        return forced
+
+    def load(self, since: float, cycles: float) -> float:
+        self.dram = max(self.dram, since) + cycles
+        return self.dram
+
+
+def simulate(workload: Workload, machine: Hardware, scheme: str) -> Result:
+    """As slt_infer.hw.closed_form.closed_form, tile by tile."""
+    units = Units()
+    results: list[LayerResult] = []
+    layers = demands(workload, machine, scheme)
+    for index, layer in enumerate(layers):
+        last = index + 1 == len(layers)
+        cycles = _run(layer, machine, units, last or not machine.schedule.prefetch_layers)
+        results.append(layer_result(layer, machine, cycles))
+    return Result(workload, machine, scheme, "events", tuple(results))
+
+
+def _run(layer: Demand, machine: Hardware, units: Units, drain: bool) -> Cycles:
+    """One layer; its cycles are those by which the array's time goes on. drain: nothing may run beyond it."""
+    begin = units.array
+    latency = machine.dram.latency_cycles
+    double = machine.schedule.double_buffer
+    stall = {"decoder": 0.0, "generator": 0.0, "dram": 0.0}
+    fill = float(machine.array.pipeline_cycles)
+    units.array += fill
+    for tile in tiles_of(layer, machine):
+        if not double:
+            units.dram = units.decoder = units.generator = max(units.array, units.dram)
+        free = units.decoded[0] if tile.decode else units.computed[0]  # when a buffer is, for this tile
+        ready = units.write(free, WRITE_BUFFER)
+        loaded = units.came_ahead if tile.begins else 0.0
+        if tile.weights:
+            loaded = max(loaded, units.load(free, tile.weights) + latency)
+        if tile.pixels:
+            if tile.first:  # they were not there before the layer before was done
+                units.write(begin, 0)
+            since = begin if tile.first else units.computed[0]
+            loaded = max(loaded, units.load(since, tile.pixels) + latency)
+        if tile.ahead:
+            units.came_ahead = units.load(units.computed[0], tile.ahead) + latency
+        decoded, made = loaded, 0.0
+        if tile.decode:
+            decoded = units.decoder = max(units.decoder, loaded, units.computed[0]) + tile.decode
+        if tile.generate:
+            made = units.generator = max(units.generator, units.computed[0]) + tile.generate
+        wait = max(0.0, max(ready, loaded, decoded, made) - units.array)
+        if tile.first:
+            fill += wait
+        elif wait:
+            _blame(stall, wait, tile, max(ready, loaded), decoded, made)
+        units.array += wait + tile.compute + tile.banks
+        units.decoded = (units.decoded[1], decoded)
+        units.computed = (units.computed[1], units.array)
+        if tile.results:
+            units.unwritten.append((units.array, tile.results))
+    if drain:
+        waiting = bool(units.unwritten)
+        units.write(units.array, 0)
+        end = max(units.array, units.dram) if waiting else units.array
+        stall["dram"] += end - units.array
+        units.array = units.dram = units.decoder = units.generator = end
+    return Cycles.rounded(layer.compute, layer.banks, stall, fill)
+
+
+def _blame(
+    stall: dict[str, float], wait: float, tile: Tile, loaded: float, decoded: float, made: float
+) -> None:
+    """A wait is its last unit's, but for what that unit waited itself: the decoder for DRAM."""
+    if made >= max(loaded, decoded):
+        stall["generator"] += wait
+    elif decoded > loaded:
+        own = min(wait, tile.decode)
+        stall["decoder"] += own
+        stall["dram"] += wait - own
+    else:
+        stall["dram"] += wait
+
+
+def tiles_of(layer: Demand, machine: Hardware) -> list[Tile]:
+    """In the order of the loops. Their cycles sum to the layer's demand."""
+    tiles, rate = layer.tiles, machine.dram.bytes_per_cycle
+    sizes, parts = block_sizes(layer.work, tiles), tiles.parts
+    shares = _shares(layer, sizes)
+    per_pass = layer.loaded_bytes / tiles.weight_passes / rate
+    patches = tiles.patches
+    pixels = layer.work.pixels
+    result_cycles = layer.dram_bytes["activations_out"] / rate
+    input_cycles = layer.dram_bytes["activations_in"] / tiles.input_passes / rate
+    by_pass = machine.schedule.decode_per == "pass"
+    computes = _computes(layer, machine)
+    order = [(b, p, s) for b in range(len(sizes)) for p in range(parts) for s in range(len(patches))]
+    if tiles.order == "activations-first":
+        order = [(b, p, s) for s in range(len(patches)) for b in range(len(sizes)) for p in range(parts)]
+    made: set[tuple[int, int]] = set()
+    result = []
+    refetch = tiles.weight_passes > 1
+    spread = (
+        len(patches) > 1 and tiles.order == "activations-first"
+    )  # a patch's pixels come during the one before
+    for number, (b, p, s) in enumerate(order):
+        fresh = refetch or (b, p) not in made
+        made.add((b, p))
+        share = shares[b] / parts
+        of_patch = patches[s][0] * patches[s][1] / pixels
+        times = positions(patches[s], machine.array) if by_pass else int(fresh)
+        compute, banks = computes[s][b][p]
+        own, ahead = _pixel_cycles(tiles, number, s, spread)
+        result.append(
+            Tile(
+                weights=per_pass * share if fresh else 0.0,
+                pixels=input_cycles * own,
+                ahead=input_cycles * ahead,
+                decode=layer.decode * share * times,
+                generate=layer.generate * share * times,
+                compute=compute,
+                banks=banks,
+                results=result_cycles * sizes[b] / layer.work.out * of_patch if p == parts - 1 else 0.0,
+                first=number == 0,
+                begins=spread and number > 0 and number % (len(sizes) * parts) == 0,
+            )
+        )
+    return result
+
+
+def _pixel_cycles(tiles: Tiling, number: int, patch: int, spread: bool) -> tuple[float, float]:
+    """Shares of a pass over the activations that come with a tile: for itself, and for the next patch."""
+    pixels = [rows * columns for rows, columns in tiles.patches]
+    whole = sum(pixels)
+    if spread:
+        own = pixels[0] if number == 0 else 0
+        ahead = pixels[patch + 1] / (tiles.blocks * tiles.parts) if patch + 1 < len(pixels) else 0.0
+        return own / whole, ahead / whole
+    # One patch comes with the first tiles; weights-first, each tile brings its patch, or its part of K of it.
+    again = len(pixels) > 1 or number < tiles.parts
+    return (pixels[patch] / whole / tiles.parts if again else 0.0), 0.0
+
+
+def _shares(layer: Demand, sizes: list[int]) -> list[float]:
+    """Of the layer's coded weights, each block's part: by free weights where these alone are coded."""
+    mask, work = layer.work.mask, layer.work
+    if mask is None or not mask.frozen or layer.storage.decoded != mask.free or not mask.free:
+        return [size / work.out for size in sizes]
+    ends, total = 0, []
+    for size in sizes:
+        total.append(float(mask.row_free[ends : ends + size].sum()) / mask.free)
+        ends += size
+    return total
+
+
+def _computes(layer: Demand, machine: Hardware) -> list[list[list[tuple[int, int]]]]:
+    """(compute, bank) cycles by patch, block and part; whole numbers that sum to the layer's."""
+    tiles = layer.tiles
+    blocks, parts = tiles.blocks, tiles.parts
+    if layer.blocks:
+        result = []
+        for patch in tiles.patches:
+            places = positions(patch, machine.array)
+            result.append(
+                [
+                    list(
+                        zip(
+                            _split(b.cycles * places, parts),
+                            _split(b.bank_stall * places, parts),
+                            strict=True,
+                        )
+                    )
+                    for b in layer.blocks
+                ]
+            )
+        return result
+    flat = iter(_split(layer.compute, blocks * parts * len(tiles.patches)))
+    return [[[(next(flat), 0) for _ in range(parts)] for _ in range(blocks)] for _ in tiles.patches]
+
+
+def _split(total: int, parts: int) -> list[int]:
+    return [total * (i + 1) // parts - total * i // parts for i in range(parts)]
