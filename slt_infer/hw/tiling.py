@@ -97,7 +97,7 @@ def _blocks(work: Work, storage: Storage, machine: Hardware) -> tuple[int, int, 
     """Rows of a block, blocks, and parts that K is cut into so that a block fits into half of the memory."""
     of_group = work.out // work.groups
     rows = min(block_rows(machine), of_group)
-    half = machine.weights.bytes // (2 if machine.schedule.double_buffer else 1)
+    half = max(1, machine.weights.bytes // (2 if machine.schedule.double_buffer else 1))
     parts = -(-int(rows * work.fan_in * storage.chip_bits) // (8 * half))
     if parts > work.fan_in:
         raise HardwareError(
@@ -161,14 +161,17 @@ def _patches(work: Work, patch: tuple[int, int]) -> tuple[tuple[int, int], ...]:
 
 
 def _span(outputs: int, kernel: int, stride: int, size: int) -> int:
-    """Input rows (columns) under so many neighbouring output rows."""
-    return min(size, (outputs - 1) * stride + kernel)
+    """Input rows (columns) under so many neighbouring output rows; none that a stride steps over."""
+    return min(size, (outputs - 1) * min(stride, kernel) + kernel)
 
 
 def _input_bytes(work: Work, machine: Hardware, patch: tuple[int, int]) -> int:
     """What all patches read, padding left out."""
 
     def read(out: int, step: int, kernel: int, size: int) -> int:
+        if work.stride > kernel:  # pixels between the windows are not read
+            starts = (at * work.stride - work.padding for at in range(out))
+            return sum(max(0, min(low + kernel, size) - max(low, 0)) for low in starts)
         total = 0
         for at in range(0, out, step):
             low = at * work.stride - work.padding
