@@ -10,19 +10,19 @@ stored its last result.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from slt_infer.hw.compute import block_sizes, positions
 from slt_infer.hw.demand import Demand, demands
 from slt_infer.hw.description import Hardware
 from slt_infer.hw.result import Cycles, LayerResult, Result, layer_result
-from slt_infer.hw.tiling import Tiling
 from slt_infer.hw.workload import Workload
 
 WRITE_BUFFER = 3  # tiles whose results may wait for DRAM
 
 
-@dataclass
+@dataclass(slots=True)
 class Tile:
     """Cycles that a tile takes of each unit. pixels: of DRAM for this tile's own; ahead: for a share of the
     next patch's. first: of its layer; begins: a patch whose pixels came ahead.
@@ -143,63 +143,47 @@ def _blame(
         stall["dram"] += wait
 
 
-def tiles_of(layer: Demand, machine: Hardware) -> list[Tile]:
+def tiles_of(layer: Demand, machine: Hardware) -> Iterator[Tile]:
     """In the order of the loops. Their cycles sum to the layer's demand."""
     tiles, rate = layer.tiles, machine.dram.bytes_per_cycle
-    sizes, parts = block_sizes(layer.work, tiles), tiles.parts
-    shares = _shares(layer, sizes)
-    per_pass = layer.loaded_bytes / tiles.weight_passes / rate
-    patches = tiles.patches
-    pixels = layer.work.pixels
-    result_cycles = layer.dram_bytes["activations_out"] / rate
-    input_cycles = layer.dram_bytes["activations_in"] / tiles.input_passes / rate
+    sizes, parts, patches = block_sizes(layer.work, tiles), tiles.parts, tiles.patches
+    blocks = [(b, p) for b in range(len(sizes)) for p in range(parts)]
+    of_block = [share / parts for share in _shares(layer, sizes)]
+    of_patch = [rows * columns / layer.work.pixels for rows, columns in patches]
     by_pass = machine.schedule.decode_per == "pass"
+    times = [positions(patch, machine.array) if by_pass else 1 for patch in patches]
     computes = _computes(layer, machine)
-    order = [(b, p, s) for b in range(len(sizes)) for p in range(parts) for s in range(len(patches))]
-    if tiles.order == "activations-first":
-        order = [(b, p, s) for s in range(len(patches)) for b in range(len(sizes)) for p in range(parts)]
-    made: set[tuple[int, int]] = set()
-    result = []
-    refetch = tiles.weight_passes > 1
-    spread = (
-        len(patches) > 1 and tiles.order == "activations-first"
-    )  # a patch's pixels come during the one before
-    for number, (b, p, s) in enumerate(order):
-        fresh = refetch or (b, p) not in made
-        made.add((b, p))
-        share = shares[b] / parts
-        of_patch = patches[s][0] * patches[s][1] / pixels
-        times = positions(patches[s], machine.array) if by_pass else int(fresh)
+    weights = layer.loaded_bytes / tiles.weight_passes / rate
+    pixels = layer.dram_bytes["activations_in"] / rate
+    results = layer.dram_bytes["activations_out"] / rate
+    outside = tiles.order == "activations-first"
+    ahead = outside and len(patches) > 1  # a patch's pixels come while the one before is computed
+    pairs = [(s, block) for s in range(len(patches)) for block in blocks]
+    if not outside:
+        pairs = [(s, block) for block in blocks for s in range(len(patches))]
+    for number, (s, (b, p)) in enumerate(pairs):
+        fresh = s == 0 or tiles.weight_passes > 1
+        if ahead:
+            own = of_patch[0] if number == 0 else 0.0
+        elif len(patches) > 1:
+            own = of_patch[s] / len(blocks)  # each tile brings its patch, or its part of K of it
+        else:
+            own = 1 / parts if number < parts else 0.0
+        coming = of_patch[s + 1] / len(blocks) if ahead and s + 1 < len(patches) else 0.0
+        made = of_block[b] * (times[s] if by_pass else fresh)
         compute, banks = computes[s][b][p]
-        own, ahead = _pixel_cycles(tiles, number, s, spread)
-        result.append(
-            Tile(
-                weights=per_pass * share if fresh else 0.0,
-                pixels=input_cycles * own,
-                ahead=input_cycles * ahead,
-                decode=layer.decode * share * times,
-                generate=layer.generate * share * times,
-                compute=compute,
-                banks=banks,
-                results=result_cycles * sizes[b] / layer.work.out * of_patch if p == parts - 1 else 0.0,
-                first=number == 0,
-                begins=spread and number > 0 and number % (len(sizes) * parts) == 0,
-            )
+        yield Tile(
+            weights=weights * of_block[b] if fresh else 0.0,
+            pixels=pixels * own,
+            ahead=pixels * coming,
+            decode=layer.decode * made,
+            generate=layer.generate * made,
+            compute=compute,
+            banks=banks,
+            results=results * sizes[b] / layer.work.out * of_patch[s] if p == parts - 1 else 0.0,
+            first=number == 0,
+            begins=ahead and number > 0 and number % len(blocks) == 0,
         )
-    return result
-
-
-def _pixel_cycles(tiles: Tiling, number: int, patch: int, spread: bool) -> tuple[float, float]:
-    """Shares of a pass over the activations that come with a tile: for itself, and for the next patch."""
-    pixels = [rows * columns for rows, columns in tiles.patches]
-    whole = sum(pixels)
-    if spread:
-        own = pixels[0] if number == 0 else 0
-        ahead = pixels[patch + 1] / (tiles.blocks * tiles.parts) if patch + 1 < len(pixels) else 0.0
-        return own / whole, ahead / whole
-    # One patch comes with the first tiles; weights-first, each tile brings its patch, or its part of K of it.
-    again = len(pixels) > 1 or number < tiles.parts
-    return (pixels[patch] / whole / tiles.parts if again else 0.0), 0.0
 
 
 def _shares(layer: Demand, sizes: list[int]) -> list[float]:

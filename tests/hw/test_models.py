@@ -91,8 +91,9 @@ def test_tiles_sum_to_the_layer(preset: str) -> None:
     rate = machine.dram.bytes_per_cycle
     for layer in closed_form(made, machine, best_scheme(made, machine)).layers:
         demand = layer.demand
-        tiles = tiles_of(demand, machine)
+        tiles = list(tiles_of(demand, machine))
         assert len(tiles) == demand.tiles.tiles
+        assert [tile.first for tile in tiles] == [True] + [False] * (len(tiles) - 1)
         assert sum(tile.compute for tile in tiles) == demand.compute
         assert sum(tile.banks for tile in tiles) == demand.banks
         moved = sum(tile.weights + tile.pixels + tile.ahead + tile.results for tile in tiles)
