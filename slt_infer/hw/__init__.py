@@ -6,7 +6,7 @@ answer for one way to store its weights, a name of SCHEMES; `compare` for all of
 """
 
 from slt_infer.hw.closed_form import closed_form
-from slt_infer.hw.compare import compare
+from slt_infer.hw.compare import compare, side_by_side
 from slt_infer.hw.description import Hardware, HardwareError, load_hardware, preset_names
 from slt_infer.hw.events import simulate
 from slt_infer.hw.result import Cycles, LayerResult, Result, answer
@@ -30,6 +30,7 @@ __all__ = [
     "load_hardware",
     "load_topology",
     "preset_names",
+    "side_by_side",
     "simulate",
     "why_not",
     "workload_of",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from slt_infer.hw.closed_form import closed_form
 from slt_infer.hw.description import Hardware, HardwareError
-from slt_infer.hw.result import Result
+from slt_infer.hw.result import Result, answer
 from slt_infer.hw.schemes import SCHEMES, why_not
 from slt_infer.hw.workload import Workload
 
@@ -25,3 +26,20 @@ def compare(workload: Workload, machine: Hardware, model: Model = closed_form) -
                 raise
             found[scheme] = str(error)
     return found
+
+
+def side_by_side(results: dict[str, Result | str]) -> dict[str, Any]:
+    """For JSON: `schemes`, each with its figures or its `reason`, and `layers`, each with its schemes."""
+    schemes: dict[str, Any] = {}
+    layers: list[dict[str, Any]] = []
+    for name, result in results.items():
+        if isinstance(result, str):
+            schemes[name] = {"reason": result}
+            continue
+        told = answer(result)
+        of_layers = told.pop("layers")
+        schemes[name] = {"what": SCHEMES[name][0], **told}
+        layers = layers or [{"name": layer["name"], "schemes": {}} for layer in of_layers]
+        for layer, figures in zip(layers, of_layers, strict=True):
+            layer["schemes"][name] = figures
+    return {"schemes": schemes, "layers": layers}

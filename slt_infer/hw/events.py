@@ -19,6 +19,7 @@ from slt_infer.hw.description import Hardware
 from slt_infer.hw.result import Cycles, LayerResult, Result, layer_result
 from slt_infer.hw.workload import Workload
 
+Log = list[tuple[float, float, str, int]]  # start, cycles, what (weights, pixels, results), layer
 WRITE_BUFFER = 3  # tiles whose results may wait for DRAM
 
 
@@ -51,7 +52,9 @@ class Units:
     decoded: tuple[float, float] = (0.0, 0.0)
     computed: tuple[float, float] = (0.0, 0.0)
     came_ahead: float = 0.0  # when the last pixels that were fetched ahead were there
-    unwritten: list[tuple[float, float]] = field(default_factory=list)  # results: since when, DRAM cycles
+    # results: since when, DRAM cycles, layer
+    unwritten: list[tuple[float, float, int]] = field(default_factory=list)
+    log: Log | None = None
 
     def write(self, now: float, most: int) -> float:
         """Results that are there by now go out, the oldest first, and all but `most` in any case; when the
@@ -59,30 +62,34 @@ class Units:
         """
         forced = 0.0
         while self.unwritten and (self.unwritten[0][0] <= max(now, self.dram) or len(self.unwritten) > most):
-            since, cycles = self.unwritten.pop(0)
-            self.dram = max(self.dram, since) + cycles
+            since, cycles, layer = self.unwritten.pop(0)
+            self.load(since, cycles, "results", layer)
             if len(self.unwritten) >= most:
                 forced = self.dram
         return forced
 
-    def load(self, since: float, cycles: float) -> float:
-        self.dram = max(self.dram, since) + cycles
+    def load(self, since: float, cycles: float, kind: str, layer: int) -> float:
+        """DRAM moves something for so many cycles; when it is done."""
+        start = max(self.dram, since)
+        if self.log is not None:
+            self.log.append((start, cycles, kind, layer))
+        self.dram = start + cycles
         return self.dram
 
 
-def simulate(workload: Workload, machine: Hardware, scheme: str) -> Result:
-    """As slt_infer.hw.closed_form.closed_form, tile by tile."""
-    units = Units()
+def simulate(workload: Workload, machine: Hardware, scheme: str, log: Log | None = None) -> Result:
+    """As slt_infer.hw.closed_form.closed_form, tile by tile. log: takes every use of DRAM."""
+    units = Units(log=log)
     results: list[LayerResult] = []
     layers = demands(workload, machine, scheme)
     for index, layer in enumerate(layers):
         last = index + 1 == len(layers)
-        cycles = _run(layer, machine, units, last or not machine.schedule.prefetch_layers)
+        cycles = _run(index, layer, machine, units, last or not machine.schedule.prefetch_layers)
         results.append(layer_result(layer, machine, cycles))
     return Result(workload, machine, scheme, "events", tuple(results))
 
 
-def _run(layer: Demand, machine: Hardware, units: Units, drain: bool) -> Cycles:
+def _run(index: int, layer: Demand, machine: Hardware, units: Units, drain: bool) -> Cycles:
     """One layer; its cycles are those by which the array's time goes on. drain: nothing may run beyond it."""
     begin = units.array
     latency = machine.dram.latency_cycles
@@ -97,14 +104,14 @@ def _run(layer: Demand, machine: Hardware, units: Units, drain: bool) -> Cycles:
         ready = units.write(free, WRITE_BUFFER)
         loaded = units.came_ahead if tile.begins else 0.0
         if tile.weights:
-            loaded = max(loaded, units.load(free, tile.weights) + latency)
+            loaded = max(loaded, units.load(free, tile.weights, "weights", index) + latency)
         if tile.pixels:
             if tile.first:  # they were not there before the layer before was done
                 units.write(begin, 0)
             since = begin if tile.first else units.computed[0]
-            loaded = max(loaded, units.load(since, tile.pixels) + latency)
+            loaded = max(loaded, units.load(since, tile.pixels, "pixels", index) + latency)
         if tile.ahead:
-            units.came_ahead = units.load(units.computed[0], tile.ahead) + latency
+            units.came_ahead = units.load(units.computed[0], tile.ahead, "pixels", index) + latency
         decoded, made = loaded, 0.0
         if tile.decode:
             decoded = units.decoder = max(units.decoder, loaded, units.computed[0]) + tile.decode
@@ -119,7 +126,7 @@ def _run(layer: Demand, machine: Hardware, units: Units, drain: bool) -> Cycles:
         units.decoded = (units.decoded[1], decoded)
         units.computed = (units.computed[1], units.array)
         if tile.results:
-            units.unwritten.append((units.array, tile.results))
+            units.unwritten.append((units.array, tile.results, index))
     if drain:
         waiting = bool(units.unwritten)
         units.write(units.array, 0)

@@ -1,0 +1,406 @@
+"""slt-sim: cycles, off-chip bytes and energy of a network on a described accelerator."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from slt_infer import hw
+from slt_infer.format import load
+from slt_infer.hw import trace as traces
+from slt_infer.hw.explain import explain
+from slt_infer.hw.html import report
+from slt_infer.hw.sweep import sweep
+from slt_infer.tools import cli, tables
+
+MODELS = {"events": hw.simulate, "closed": hw.closed_form}
+
+File = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="A packed ticket (.slt), or SCALE-Sim's table of layers (.csv)."),
+]
+Machine = Annotated[
+    str, typer.Option("--hw", metavar="PRESET|FILE", help="A preset (--presets lists them) or a TOML file.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the machine: dram.bytes_per_cycle=8."),
+]
+Scheme = Annotated[
+    str | None,
+    typer.Option(
+        "--scheme",
+        help=f"How weights are stored: {', '.join(hw.SCHEMES)}; default what the machine was made for.",
+        callback=cli.one_of(*hw.SCHEMES),
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", help="events (tile by tile) or closed (the closed form).", callback=cli.one_of(*MODELS)
+    ),
+]
+
+
+def show(answer: dict[str, Any]) -> RenderableType | None:
+    if "csv" in answer:
+        return str(answer["csv"])
+    if "presets" in answer:
+        table = _table("machines", "name", "elements", "what it is")
+        for preset in answer["presets"]:
+            table.add_row(preset["name"], str(preset["elements"]), preset["summary"])
+        return table
+    machine = answer["hardware"]
+    head = [
+        f"{answer['file']}: {answer['network']}, {tables.short(answer['macs'])} multiply-accumulates of "
+        f"{tables.short(answer['weights'])} weights, one image",
+        f"{machine['name']}: {machine['summary']}; {machine['hz'] / 1e6:g} MHz",
+    ]
+    found = {name: result for name, result in answer["schemes"].items() if "reason" not in result}
+    parts: list[RenderableType] = [tables.plain(line) for line in head]
+    parts.append(_schemes(found))
+    parts += [
+        tables.plain(f"{name}: {result['reason']}")
+        for name, result in answer["schemes"].items()
+        if "reason" in result
+    ]
+    if len(found) == 1:
+        parts.append(_layers(answer["layers"], next(iter(found))))
+    if "report" in answer:
+        parts.append(tables.plain(f"wrote {answer['report']}"))
+    return Group(*parts)
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Numbers to the right, names to the left, no lines."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), title_style="bold")
+    for column in columns:
+        left = column in ("stored as", "layer", "bound", "name", "what it is")
+        table.add_column(
+            column, justify="left" if left else "right", no_wrap=column != "what it is", min_width=3
+        )
+    return table
+
+
+def _schemes(found: dict[str, dict[str, Any]]) -> Table:
+    """TOPS/W: 2 operations per multiply-accumulate, of all weights and of the kept ones; the chip without
+    DRAM.
+    """
+    columns = ("stored as", "cycles", "ms", "stalls", "use", "DRAM kB", "uJ", "of it DRAM", "TOPS/W", "kept")
+    table = _table("one image", *columns)
+    for name, result in found.items():
+        energy = result["energy_pj_total"]
+        rate = result["tops_per_watt"]
+        table.add_row(
+            name,
+            f"{result['cycles']:,}",
+            f"{1e3 * result['seconds']:.3f}",
+            f"{sum(result['stall_cycles'].values()) / result['cycles']:.0%}",
+            f"{result['utilisation']:.0%}",
+            f"{result['dram_bytes_total'] / 1e3:,.0f}",
+            f"{energy / 1e6:,.1f}",
+            f"{result['energy_pj']['dram'] / energy:.0%}",
+            f"{rate['chip_dense']:.1f}",
+            f"{rate['chip_kept']:.1f}",
+        )
+    return table
+
+
+def _layers(layers: list[dict[str, Any]], scheme: str) -> Table:
+    table = _table("layers", "layer", "cycles", "use", "bound", "DRAM kB", "weights kB", "uJ")
+    for layer in layers:
+        result = layer["schemes"][scheme]
+        moved = result["dram_bytes"]
+        stored = sum(moved[kind] for kind in ("weights", "mask", "index", "affine"))
+        table.add_row(
+            tables.plain(layer["name"]),
+            f"{result['cycles']:,}",
+            f"{result['utilisation']:.0%}",
+            result["bound"],
+            f"{result['dram_bytes_total'] / 1e3:,.1f}",
+            f"{stored / 1e3:,.1f}",
+            f"{result['energy_pj_total'] / 1e6:,.2f}",
+        )
+    return table
+
+
+@cli.command(
+    "slt-sim",
+    example=[
+        "slt-sim net.slt --hw successor --compare",
+        "slt-sim sweep net.slt --hw successor --over dram.bytes_per_cycle=4,8,16",
+        "slt-sim explain net.slt stem --hw successor",
+        "slt-sim trace net.slt --hw successor --form dramsim3 -o net.trace",
+    ],
+    show=show,
+)
+def report_command(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="A packed ticket (.slt), or SCALE-Sim's table of layers (.csv)."),
+    ] = None,
+    hardware: Machine = "hiddenite-like",
+    change: Set = None,
+    scheme: Scheme = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Every way to store the network, on the same machine.")
+    ] = False,
+    model: Model = "events",
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV: a row per layer, then one for the whole, per scheme.")
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a report with plots, one file, offline."),
+    ] = None,
+    presets: Annotated[bool, typer.Option("--presets", help="List the machines that come along.")] = False,
+    task: cli.Task = None,
+    max_memory: cli.MaxMemory = None,
+    as_json: cli.Json = False,
+    version: cli.Version = False,
+) -> cli.Answer:
+    """Predicts cycles, off-chip traffic and energy of one image through a network on a described machine.
+
+    Counts are the ticket's own: real densities, real coded bytes. docs/accelerator.md has the model, its
+    units and what it leaves out. slt-sim sweep, explain and trace have --help of their own.
+    """
+    if presets:
+        machines = [hw.load_hardware(name) for name in hw.preset_names()]
+        return {
+            "presets": [
+                {"name": m.name, "elements": m.array.elements, "summary": m.summary} for m in machines
+            ]
+        }
+    if file is None:
+        cli.usage("give a FILE, or --presets")
+    if compare and scheme:
+        cli.usage("--compare has every scheme: leave --scheme out")
+    machine = hw.load_hardware(hardware, _changes(change))
+    workload = _workload(file, task, max_memory)
+    run = MODELS[model]
+    results: dict[str, hw.Result | str]
+    if compare:
+        results = hw.compare(workload, machine, run)
+    else:
+        chosen = scheme or hw.best_scheme(workload, machine)
+        results = {chosen: run(workload, machine, chosen)}
+    answer = {
+        "file": str(file),
+        "network": workload.name,
+        "hardware": {
+            "name": machine.name,
+            "summary": machine.summary,
+            "hz": machine.hz,
+            "elements": machine.array.elements,
+        },
+        "model": model,
+        "macs": workload.macs,
+        "weights": workload.weights,
+        **hw.side_by_side(results),
+    }
+    if html is not None:
+        html.write_text(report(answer), "utf-8")
+        answer["report"] = str(html)
+    return {**answer, "csv": _csv(answer)} if as_csv else answer
+
+
+def _workload(file: Path, task: int | None, max_memory: int | None) -> hw.Workload:
+    if file.suffix == ".csv":
+        return hw.load_topology(file)
+    return hw.workload_of(load(file, max_memory=max_memory).task(task or 0))
+
+
+def _changes(given: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE, the value as TOML has it, or else a text."""
+    changes = {}
+    for text in given or []:
+        key, sign, value = text.partition("=")
+        if not sign or not key or not value:
+            cli.usage(f"--set wants KEY=VALUE, not {text!r}")
+        changes[key.strip()] = _value(value.strip())
+    return changes
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _csv(answer: dict[str, Any]) -> str:
+    """Units: cycles, bytes, pJ."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    first = True
+    for scheme, whole in answer["schemes"].items():
+        if "reason" in whole:
+            continue
+        rows = [(layer["name"], layer["schemes"][scheme]) for layer in answer["layers"]]
+        for name, result in [*rows, ("total", whole)]:
+            flat = {
+                "scheme": scheme,
+                "layer": name,
+                **{
+                    key: result[key]
+                    for key in ("cycles", "compute_cycles", "macs", "active_macs", "utilisation")
+                },
+                **{f"stall_{cause}": count for cause, count in result["stall_cycles"].items()},
+                **{f"bytes_{kind}": count for kind, count in result["dram_bytes"].items()},
+                **{f"pj_{part}": value for part, value in result["energy_pj"].items()},
+            }
+            if first:
+                writer.writerow(flat)
+                first = False
+            writer.writerow(flat.values())
+    return out.getvalue().rstrip("\n")
+
+
+# -- slt-sim sweep -----------------------------------------------------------------------------------------
+
+
+def show_sweep(answer: dict[str, Any]) -> RenderableType:
+    keys = answer["parameters"]
+    table = _table("points", *keys, "stored as", "cycles", "DRAM kB", "uJ", "TOPS/W", "best")
+    points = [point for point in answer["points"] if "reason" not in point]
+    for point in points:
+        table.add_row(
+            *(str(point["parameters"][key]) for key in keys),
+            point["scheme"],
+            f"{point['cycles']:,}",
+            f"{point['dram_bytes'] / 1e3:,.0f}",
+            f"{point['energy_pj'] / 1e6:,.1f}",
+            f"{point['tops_per_watt']:.1f}",
+            "*" if point["pareto"] else "",
+        )
+    refused = [tables.plain(point["reason"]) for point in answer["points"] if "reason" in point]
+    return Group(table, Text("* no other point is better in cycles or energy and no worse in both"), *refused)
+
+
+@cli.command(
+    "slt-sim sweep",
+    example="slt-sim sweep net.slt --over dram.bytes_per_cycle=4,8,16 --over activations.banks=4,16",
+    show=show_sweep,
+)
+def sweep_command(
+    file: File,
+    over: Annotated[
+        list[str],
+        typer.Option("--over", metavar="KEY=V1,V2", help="A parameter of the machine and its values."),
+    ],
+    hardware: Machine = "hiddenite-like",
+    change: Set = None,
+    scheme: Scheme = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes.", min=1)] = os.cpu_count() or 1,
+    task: cli.Task = None,
+    max_memory: cli.MaxMemory = None,
+    as_json: cli.Json = False,
+    version: cli.Version = False,
+) -> cli.Answer:
+    """Runs the closed form at every combination of the parameters' values and marks the best in cycles and
+    energy.
+    """
+    axes = {}
+    for text in over:
+        key, sign, values = text.partition("=")
+        if not sign or not values:
+            cli.usage(f"--over wants KEY=V1,V2, not {text!r}")
+        axes[key.strip()] = [_value(value.strip()) for value in values.split(",")]
+    fixed = _changes(change)
+    points = sweep(_workload(file, task, max_memory), hardware, axes, scheme, jobs, fixed)
+    return {"file": str(file), "hardware": hardware, "parameters": list(axes), "points": points}
+
+
+# -- slt-sim explain ---------------------------------------------------------------------------------------
+
+
+@cli.command(
+    "slt-sim explain",
+    example="slt-sim explain net.slt stem --hw successor",
+    show=lambda answer: Group(*map(tables.plain, answer["text"])),
+)
+def explain_command(
+    file: File,
+    layer: Annotated[str, typer.Argument(metavar="LAYER", help="A layer's name.")],
+    hardware: Machine = "hiddenite-like",
+    change: Set = None,
+    scheme: Scheme = None,
+    model: Model = "events",
+    task: cli.Task = None,
+    max_memory: cli.MaxMemory = None,
+    as_json: cli.Json = False,
+    version: cli.Version = False,
+) -> cli.Answer:
+    """Says why a layer takes the time that it takes, and what would help."""
+    machine = hw.load_hardware(hardware, _changes(change))
+    workload = _workload(file, task, max_memory)
+    return explain(MODELS[model](workload, machine, scheme or hw.best_scheme(workload, machine)), layer)
+
+
+# -- slt-sim trace -----------------------------------------------------------------------------------------
+
+
+def show_trace(answer: dict[str, Any]) -> RenderableType:
+    what = "layers" if answer["form"] == "layers" else f"requests of {answer['burst_bytes']} bytes"
+    return tables.plain(f"wrote {answer['file']}: {answer['lines']:,} {what}")
+
+
+@cli.command(
+    "slt-sim trace",
+    example=[
+        "slt-sim trace net.slt --form ramulator -o net.trace",
+        "slt-sim trace net.slt --form layers -o net.csv",
+    ],
+    show=show_trace,
+)
+def trace_command(
+    file: File,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The file to write.")],
+    hardware: Machine = "hiddenite-like",
+    form: Annotated[
+        str,
+        typer.Option(
+            "--form",
+            help="ramulator (LD and ST, for Ramulator 2), dramsim3, or layers (SCALE-Sim's table).",
+            callback=cli.one_of("ramulator", "dramsim3", "layers"),
+        ),
+    ] = "ramulator",
+    change: Set = None,
+    scheme: Scheme = None,
+    task: cli.Task = None,
+    max_memory: cli.MaxMemory = None,
+    as_json: cli.Json = False,
+    version: cli.Version = False,
+) -> cli.Answer:
+    """Writes the DRAM requests of the event model for a simulator of DRAM, or the layers for SCALE-Sim."""
+    machine = hw.load_hardware(hardware, _changes(change))
+    workload = _workload(file, task, max_memory)
+    if form == "layers":
+        lines = list(traces.layers(workload))
+    else:
+        _, asked = traces.requests(workload, machine, scheme or hw.best_scheme(workload, machine))
+        lines = list((traces.ramulator if form == "ramulator" else traces.dramsim3)(asked))
+    out.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    count = len(lines) - (form == "layers")
+    return {"file": str(out), "form": form, "lines": count, "burst_bytes": machine.dram.burst_bytes}
+
+
+OTHERS = {"sweep": sweep_command, "explain": explain_command, "trace": trace_command}
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The command named by the first word, else the report."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] in OTHERS:
+        OTHERS[given[0]](given[1:])
+    report_command(given)
