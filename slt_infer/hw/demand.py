@@ -4,8 +4,9 @@ event model share it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 from slt_infer.hw.compute import Steps, block_steps, lanes, positions, systolic_cycles
 from slt_infer.hw.description import Hardware, HardwareError
@@ -13,7 +14,7 @@ from slt_infer.hw.energy import Counts, energy
 from slt_infer.hw.residency import Residency, residency, value_bytes
 from slt_infer.hw.schemes import SCHEMES, Storage, why_not
 from slt_infer.hw.systolic import accesses
-from slt_infer.hw.tiling import Tiling, tiling
+from slt_infer.hw.tiling import Tiling, strips, tiling
 from slt_infer.hw.workload import Work, Workload
 
 KINDS = ("weights", "mask", "index", "affine", "activations_in", "activations_out", "burst")
@@ -23,7 +24,8 @@ KINDS = ("weights", "mask", "index", "affine", "activations_in", "activations_ou
 class Demand:
     """Of one layer for one image. compute, banks: cycles of the array, and those that reading its window
     adds. decode, generate: cycles of one making of all its weights; makings: how often they are made.
-    dram_bytes: off chip, by kind; burst is what whole bursts move beyond what is asked for.
+    place: where its values lie. dram_bytes: off chip, by kind; burst is what whole bursts move beyond what
+    is asked for.
     """
 
     work: Work
@@ -36,7 +38,7 @@ class Demand:
     generate: int
     makings: int
     dram_bytes: dict[str, int]
-    result_off: bool
+    place: Place
     counts: Counts
 
     @cached_property
@@ -45,8 +47,12 @@ class Demand:
         return self.dram_bytes_in - self.dram_bytes["activations_in"]
 
     @cached_property
+    def dram_bytes_total(self) -> int:
+        return sum(self.dram_bytes.values())
+
+    @cached_property
     def dram_bytes_in(self) -> int:
-        return sum(self.dram_bytes.values()) - self.dram_bytes["activations_out"]
+        return self.dram_bytes_total - self.dram_bytes["activations_out"]
 
 
 def demands(workload: Workload, machine: Hardware, scheme: str) -> list[Demand]:
@@ -59,20 +65,75 @@ def demands(workload: Workload, machine: Hardware, scheme: str) -> list[Demand]:
     if reason is not None:
         raise HardwareError("unsupported", reason, f"scheme {scheme}")
     store = SCHEMES[scheme][1]
+    storages = [store(work, machine) for work in workload.layers]
     stays = residency(workload, machine)
+    places = [place_of(work, stays, i) for i, work in enumerate(workload.layers)]
+    alone = [demand(i, storages[i], machine, workload, place) for i, place in enumerate(places)]
+    return _fused(alone, places, machine, workload) if machine.schedule.fuse_chains else alone
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer's values lie: off chip or not; held: bytes that values on chip take of the activation
+    memory meanwhile. patch: given by a chain (rows and columns of output), None: to be found. fused: the
+    layer takes its input from the one before, or gives its output to the next, patch by patch.
+    """
+
+    input_off: bool
+    residual_off: bool
+    result_off: bool
+    held: int
+    patch: tuple[int, int] | None = None
+    fused: Literal["", "with next", "with previous"] = ""
+
+
+def place_of(work: Work, stays: Residency, index: int) -> Place:
+    residual_off = work.residual is not None and not stays.kept[work.residual]
+    return Place(not stays.kept[work.value], residual_off, not stays.kept[work.result], stays.held[index])
+
+
+def _fused(alone: list[Demand], places: list[Place], machine: Hardware, workload: Workload) -> list[Demand]:
+    """With pairs of layers in a row that hand patches on, where that moves fewer bytes than spilling does."""
+    result, index = [], 0
+    while index < len(alone):
+        pair = _pair(index, alone, places, machine, workload)
+        apart = alone[index : index + 2]
+        if pair and sum(d.dram_bytes_total for d in pair) < sum(d.dram_bytes_total for d in apart):
+            result += pair
+            index += 2
+        else:
+            result.append(alone[index])
+            index += 1
+    return result
+
+
+def _pair(
+    index: int, alone: list[Demand], places: list[Place], machine: Hardware, workload: Workload
+) -> list[Demand]:
+    """Two layers by strips of rows, if the second alone reads the first's spilled result and a strip fits."""
+    if index + 1 == len(alone) or not places[index].result_off or machine.array.kind == "systolic":
+        return []
+    first, second = workload.layers[index : index + 2]
+    value = first.result
+    if second.value != value or workload.last_use[value] != index + 1 or second.residual == value:
+        return []
+    if first.stored != first.out * first.pixels or any(work.residual == value for work in workload.layers):
+        return []
+    room = machine.activations.bytes - max(places[index].held, places[index + 1].held)
+    strip = strips(first, second, machine, room, places[index].input_off, places[index + 1].residual_off)
+    if strip is None:
+        return []
+    before = replace(places[index], result_off=False, patch=strip[0], fused="with next")
+    after = replace(places[index + 1], input_off=False, patch=strip[1], fused="with previous")
     return [
-        demand(work, store(work, machine), machine, workload, stays, index)
-        for index, work in enumerate(workload.layers)
+        demand(at, alone[at].storage, machine, workload, place)
+        for at, place in ((index, before), (index + 1, after))
     ]
 
 
-def demand(
-    work: Work, storage: Storage, machine: Hardware, workload: Workload, stays: Residency, index: int
-) -> Demand:
-    input_off = not stays.kept[work.value]
-    residual_off = work.residual is not None and not stays.kept[work.residual]
-    result_off = not stays.kept[work.result]
-    tiles = tiling(work, storage, machine, stays.held[index], input_off, residual_off)
+def demand(index: int, storage: Storage, machine: Hardware, workload: Workload, place: Place) -> Demand:
+    work = workload.layers[index]
+    tiles = tiling(work, storage, machine, place.held, place.input_off, place.residual_off, place.patch)
     makings = tiles.weight_passes
     if machine.schedule.decode_per == "pass":
         makings = sum(positions(patch, machine.array) for patch in tiles.patches)
@@ -89,7 +150,7 @@ def demand(
         "index": storage.index_bytes * tiles.weight_passes,
         "affine": work.affine_bytes * tiles.weight_passes,
         "activations_in": tiles.input_bytes * tiles.input_passes + tiles.residual_bytes,
-        "activations_out": value_bytes(workload, work.result, machine) if result_off else 0,
+        "activations_out": value_bytes(workload, work.result, machine) if place.result_off else 0,
         "burst": 0,
     }
     burst = machine.dram.burst_bytes
@@ -97,9 +158,9 @@ def demand(
     moved["burst"] = (-once % burst) * tiles.weight_passes
     moved["burst"] += sum(-moved[kind] % burst for kind in ("activations_in", "activations_out"))
     decode, generate = _decode(storage, machine), _generate(storage, machine, workload)
-    counts = _counts(work, storage, machine, tiles, blocks, places, compute, makings, moved, workload, stays)
+    counts = _counts(work, storage, machine, tiles, blocks, places, compute, makings, moved, workload, place)
     return Demand(
-        work, storage, tiles, blocks, compute, banks, decode, generate, makings, moved, result_off, counts
+        work, storage, tiles, blocks, compute, banks, decode, generate, makings, moved, place, counts
     )
 
 
@@ -130,7 +191,7 @@ def _counts(
     makings: int,
     moved: dict[str, int],
     workload: Workload,
-    stays: Residency,
+    place: Place,
 ) -> Counts:
     array, bits = machine.array, machine.activation_bits
     active = round(work.macs * storage.active)
@@ -146,10 +207,10 @@ def _counts(
     else:
         inputs, filters, outputs = accesses(array, work)
         sums, read, weight_reads, shifted = float(outputs), inputs * bits, filters, 2 * work.macs * bits
-    if work.residual is not None and stays.kept[work.residual]:
+    if work.residual is not None and not place.residual_off:
         read += value_bytes(workload, work.residual, machine) * 8
     written = 8 * moved["activations_in"]
-    if stays.kept[work.result]:
+    if not place.result_off:
         written += 8 * value_bytes(workload, work.result, machine)
     rans = 0 if storage.tokens or not storage.rans_tiles else storage.decoded - storage.raw
     return Counts(

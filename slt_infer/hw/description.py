@@ -111,6 +111,9 @@ class Schedule(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     decode_per: Literal["block", "pass"] = "block"
     """block: decoded weights lie in the weight memory while the pixels pass; pass: they are made anew for
     each position of the array over the pixels."""
+    fuse_chains: bool = (
+        True  # two layers in a row work strip by strip where what lies between would be spilled
+    )
 
 
 class Action(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):

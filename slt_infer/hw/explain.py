@@ -77,10 +77,13 @@ def _tiles(layer: LayerResult, machine: Hardware) -> list[str]:
         lines.append(f"Its pixels are fetched {tiles.input_passes} times: once for each block of rows.")
     if demand.work.residual is not None and tiles.residual_bytes:
         lines.append(f"The residual that it adds was spilled: {tiles.residual_bytes:,} bytes come back.")
-    if demand.result_off:
+    if demand.place.result_off:
         lines.append(
             f"What it makes is spilled or the answer: {demand.dram_bytes['activations_out']:,} bytes."
         )
+    if demand.place.fused:
+        other = "the next layer's" if demand.place.fused == "with next" else "those of the layer before"
+        lines.append(f"Its patches alternate with {other}: what lies between them is never spilled.")
     full = layer.demand.work.macs / (machine.array.elements * demand.compute)
     if full < 0.9:
         lines.append(

@@ -143,6 +143,28 @@ def _patch(work: Work, machine: Hardware, room: int, input_off: bool, residual_o
     return rows, columns
 
 
+def strips(
+    first: Work, second: Work, machine: Hardware, room: int, input_off: bool, residual_off: bool
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Patches (of the first, of the second layer) of a chain: whole rows, as many as fit, in multiples of the
+    array's height. The first makes the rows that the second's next patch needs beyond those that are there.
+    None if no such strip fits.
+    """
+    bits, copies = machine.activation_bits / 8, 2 if machine.schedule.double_buffer else 1
+    row = second.width * second.inputs * second.groups * bits  # of the value between them
+    least = min(machine.array.height, second.out_height)
+    for rows in range(second.out_height // least * least, 0, -least):
+        made = min(rows * second.stride, first.out_height)
+        between = (_span(rows, second.kernel[0], second.stride, second.height) + made) * row
+        read = _span(made, first.kernel[0], first.stride, first.height) * first.width
+        taken = read * first.inputs * first.groups * bits if input_off else 0.0
+        if residual_off:
+            taken += _result_bytes(second, machine) * rows / second.out_height
+        if between + copies * taken <= room:
+            return (made, first.out_width), (rows, second.out_width)
+    return None
+
+
 def _shrunk(size: int, least: int, room: float, takes: Callable[[int], float]) -> int:
     """The largest multiple of `least` up to size that takes no more than the room, else `least`; size if it
     is smaller or fits.

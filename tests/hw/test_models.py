@@ -221,3 +221,23 @@ def test_resnet50_takes_milliseconds(preset: str) -> None:
             model(made, machine, scheme)
             taken.append(time.process_time() - start)
         assert min(taken) < most
+
+
+def test_a_chain_hands_patches_on_instead_of_spilling() -> None:
+    made = workload("conv6")
+    sizes = {"activations.bytes": 49152, "activations.reserve": 16384}
+    fused, apart = (
+        simulate(made, load_hardware("edge-256", {**sizes, "schedule.fuse_chains": fuse}), "frozen")
+        for fuse in (True, False)
+    )
+    pairs = [layer.demand for layer in fused.layers if layer.demand.place.fused]
+    assert [demand.place.fused for demand in pairs[:2]] == ["with next", "with previous"]
+    assert sum(fused.dram_bytes.values()) < sum(apart.dram_bytes.values())
+    first, second = pairs[0], pairs[1]
+    assert first.dram_bytes["activations_out"] == second.dram_bytes["activations_in"] == 0
+    assert len(first.tiles.patches) == len(second.tiles.patches) > 1
+    spilled = {layer.name: layer.demand for layer in apart.layers}
+    assert spilled[first.work.name].dram_bytes["activations_out"] == first.work.stored
+    assert fused.cycles.compute == apart.cycles.compute
+    quick = closed_form(made, load_hardware("edge-256", sizes), "frozen")
+    assert quick.cycles.total == pytest.approx(fused.cycles.total, rel=0.10)
