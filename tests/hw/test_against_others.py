@@ -22,8 +22,10 @@ from slt_infer.hw import (
 from slt_infer.hw.compute import positions
 from slt_infer.hw.demand import demands
 from slt_infer.hw.topology import read_topology
+from slt_infer.models import resnet
+from slt_infer.models.graph import Graph
 from slt_infer.runtime.synthetic import synthetic_ticket
-from slt_infer.ticket import Source
+from slt_infer.ticket import Network, Source
 
 # SCALE-Sim v2's shipped ResNet-18 (unpadded), and what its 3.0.0 reports for it on 32 x 32.
 HEADINGS = (
@@ -149,10 +151,17 @@ def test_zigzag_resnet18_dram_bytes_exactly() -> None:
 # figure, 25 % for the ratio.
 
 
+def resnet50_cifar() -> Network:
+    graph = Graph("resnet50-cifar", (3, 32, 32))
+    stem = graph.relu(graph.conv(0, "stem", 3, 64, 3, norm=True))
+    return resnet._stages(graph, stem, (3, 4, 6, 3), 100, 1.0, bottleneck=True, wide=1)
+
+
 @functools.cache
 def hiddenite(network: str) -> dict:
     source = Source.named("threefry4x32", 1, "mixed")
-    ticket = synthetic_ticket(models.network(network), source, 0.9, rule="uniform")
+    graph = resnet50_cifar() if network == "resnet50-cifar" else models.network(network)
+    ticket = synthetic_ticket(graph, source, 0.9, rule="uniform")
     return answer(simulate(workload_of(ticket), load_hardware("hiddenite-like"), "coded-mask"))
 
 
@@ -166,6 +175,13 @@ def test_hiddenite_ratio_of_the_two() -> None:
     names = ("resnet18-cifar", "resnet50")
     cifar, imagenet = (hiddenite(name)["tops_per_watt"]["chip_dense"] for name in names)
     assert cifar / imagenet == pytest.approx(34.8 / 16.0, rel=0.25)
+
+
+def test_hiddenite_is_missed_with_resnet50_for_cifar() -> None:
+    """Kept as a test so that docs/results/accelerator.md goes on to tell the truth."""
+    found = hiddenite("resnet50-cifar")
+    assert found["macs"] == pytest.approx(1.298e9, rel=1e-3)
+    assert found["tops_per_watt"]["chip_dense"] == pytest.approx(12.5, abs=0.1)
 
 
 @pytest.mark.parametrize("network", ["resnet18-cifar", "resnet50"])

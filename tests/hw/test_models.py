@@ -19,10 +19,12 @@ from slt_infer.hw import (
     preset_names,
     simulate,
     why_not,
+    workload_of,
 )
+from slt_infer.hw.demand import demands
 from slt_infer.hw.events import tiles_of
 
-from .workloads import workload
+from .workloads import remembering, workload
 
 NETWORKS = ("resnet18", "resnet50")
 MODELS = {"closed form": closed_form, "events": simulate}
@@ -241,3 +243,25 @@ def test_a_chain_hands_patches_on_instead_of_spilling() -> None:
     assert fused.cycles.compute == apart.cycles.compute
     quick = closed_form(made, load_hardware("edge-256", sizes), "frozen")
     assert quick.cycles.total == pytest.approx(fused.cycles.total, rel=0.10)
+
+
+def test_masks_coded_by_initial_scores() -> None:
+    """The file's own bytes, against those of one density a layer; the price is generator calls."""
+    of = remembering()
+    assert {layer.code.mode for layer in of.layers} == {"prior"}
+    made, machine = workload_of(of), load_hardware("successor")
+    assert best_scheme(made, machine) == "frozen-prior"
+    plain, prior = (demands(made, machine, scheme) for scheme in ("frozen", "frozen-prior"))
+    for layer, a, b in zip(of.layers, plain, prior, strict=True):
+        assert b.storage.mask_bytes == len(layer.code.payload) < a.storage.mask_bytes
+        planes = layer.code.planes + layer.code.sign
+        assert b.storage.calls - a.storage.calls == planes * -(-layer.free // 128)
+    results = compare(made, machine, simulate)
+    costs = {name: result.dram_bytes for name, result in results.items() if isinstance(result, Result)}
+    masks = [costs[name]["mask"] for name in ("raw-mask", "frozen", "frozen-prior")]
+    assert masks == sorted(masks, reverse=True)
+    blind = load_hardware("successor", {"generator.score_planes": 0})
+    assert "score planes" in str(compare(made, blind)["frozen-prior"])
+    assert "no freeze pattern" in str(
+        compare(made, load_hardware("successor", {"generator.freeze_planes": 0}))["frozen"]
+    )
