@@ -27,29 +27,39 @@ def _cycles(layer: Demand, machine: Hardware, slack: float) -> Cycles:
     dram, tiles = machine.dram, layer.tiles
     busy = layer.compute + layer.banks
     decode, generate = layer.decode * layer.makings, layer.generate * layer.makings
-    moved = sum(layer.dram_bytes.values()) / dram.bytes_per_cycle
-    share = 1 / (tiles.blocks * tiles.parts * tiles.weight_passes)  # of the first tile of the weights' passes
-    load = layer.loaded_bytes * share / dram.bytes_per_cycle
-    made = share * tiles.weight_passes
+    moved = layer.dram_bytes_total / dram.bytes_per_cycle
+    again = tiles.weight_passes > 1 or machine.schedule.decode_per == "pass"
+    made = tiles.blocks * tiles.parts * (len(tiles.patches) if again else 1)  # tiles whose weights are made
+    fetched = tiles.blocks * tiles.parts * tiles.weight_passes
+    load = layer.loaded_bytes / dram.bytes_per_cycle / fetched
     first_input = _first_input(layer) / dram.bytes_per_cycle
-    latency = dram.latency_cycles if layer.dram_bytes_in else 0
-    # The first tile waits for its weights (begun in the layer before) and its pixels (which are not there
-    # before).
-    weights = latency * (load > 0) + load + max(layer.decode * made, layer.generate * made)
-    fill = (
-        max(weights - slack, first_input + latency * (first_input > 0), 0.0) + machine.array.pipeline_cycles
-    )
+    pipeline = machine.array.pipeline_cycles
     if not machine.schedule.double_buffer:
-        stalls = {"decoder": decode, "generator": max(0.0, generate - decode), "dram": moved}
-        return Cycles.rounded(layer.compute, layer.banks, stalls, machine.array.pipeline_cycles)
+        waits = moved + dram.latency_cycles * fetched * (load > 0)
+        stalls = {"decoder": decode, "generator": max(0.0, generate - decode), "dram": waits}
+        return Cycles.rounded(layer.compute, layer.banks, stalls, pipeline)
+    # The first tile waits for its weights, begun in the layer before, and its pixels, which are not there
+    # before.
+    weights = dram.latency_cycles * (load > 0) + load + max(decode, generate) / made
+    pixels = first_input + dram.latency_cycles * (first_input > 0)
+    fill = max(weights - slack, pixels, 0.0) + pipeline
+    # Of two buffers one is being filled while the next unit empties the other: a load with its latency and
+    # what
+    # comes after it share them.
+    each = busy / tiles.tiles
+    in_turn = (
+        max(0, fetched - 2) * (load + dram.latency_cycles + (decode / made or each)) / 2 if load else 0.0
+    )
+    if tiles.order == "weights-first" and layer.dram_bytes["activations_in"] and len(tiles.patches) > 1:
+        every = layer.dram_bytes_in / dram.bytes_per_cycle / tiles.tiles  # pixels come with each tile
+        in_turn = max(in_turn, (tiles.tiles - 2) * (every + dram.latency_cycles + each) / 2)
     rest = {
-        "decoder": decode - layer.decode * made,
-        "generator": generate - layer.generate * made,
-        "dram": moved - load - first_input,
+        "decoder": decode - decode / made,
+        "generator": generate - generate / made,
+        "dram": max(moved - load - first_input, in_turn),
     }
     slowest = max(rest, key=lambda unit: rest[unit])
-    stall = max(0.0, rest[slowest] - busy)
-    return Cycles.rounded(layer.compute, layer.banks, {slowest: stall}, fill)
+    return Cycles.rounded(layer.compute, layer.banks, {slowest: max(0.0, rest[slowest] - busy)}, fill)
 
 
 def _first_input(layer: Demand) -> float:

@@ -164,7 +164,8 @@ def tiles_of(layer: Demand, machine: Hardware) -> Iterator[Tile]:
     pixels = layer.dram_bytes["activations_in"] / rate
     results = layer.dram_bytes["activations_out"] / rate
     outside = tiles.order == "activations-first"
-    ahead = outside and len(patches) > 1  # a patch's pixels come while the one before is computed
+    # A patch's pixels come while the one before is computed.
+    ahead = outside and len(patches) > 1 and machine.schedule.double_buffer
     pairs = [(s, block) for s in range(len(patches)) for block in blocks]
     if not outside:
         pairs = [(s, block) for block in blocks for s in range(len(patches))]
@@ -172,6 +173,8 @@ def tiles_of(layer: Demand, machine: Hardware) -> Iterator[Tile]:
         fresh = s == 0 or tiles.weight_passes > 1
         if ahead:
             own = of_patch[0] if number == 0 else 0.0
+        elif len(patches) > 1 and outside:
+            own = of_patch[s] if number % len(blocks) == 0 else 0.0
         elif len(patches) > 1:
             own = of_patch[s] / len(blocks)  # each tile brings its patch, or its part of K of it
         else:

@@ -44,7 +44,7 @@ def report(answer: dict[str, Any]) -> str:
         f"<h2>Layers, stored as {escape(scheme)}</h2>",
         _figure("Bytes off chip, by kind", layers, lambda r: r["dram_bytes"], "bytes"),
         _figure("Cycles, by cause", layers, _cycles, "cycles"),
-        _figure("Energy, by part", layers, lambda r: r["energy_pj"], "pJ"),
+        _figure("Energy, by part", layers, _energy, "uJ"),
         "<h2>Roofline</h2>",
         _roofline(layers),
         "<h2>Every layer</h2>",
@@ -65,6 +65,10 @@ def report(answer: dict[str, Any]) -> str:
 
 def _cycles(result: dict[str, Any]) -> dict[str, float]:
     return {"compute": result["compute_cycles"], **result["stall_cycles"]}
+
+
+def _energy(result: dict[str, Any]) -> dict[str, float]:
+    return {part: value / 1e6 for part, value in result["energy_pj"].items()}
 
 
 def _row(cells: Sequence[str], tag: str = "td") -> str:
@@ -109,7 +113,7 @@ def _compared(found: dict[str, Any]) -> list[str]:
     return [
         _figure("Bytes off chip, by kind", whole, lambda r: r["dram_bytes"], "bytes"),
         _figure("Cycles, by cause", whole, _cycles, "cycles"),
-        _figure("Energy, by part", whole, lambda r: r["energy_pj"], "pJ"),
+        _figure("Energy, by part", whole, _energy, "uJ"),
     ]
 
 
@@ -162,7 +166,7 @@ def _figure(title: str, rows: Sequence[tuple[str, dict[str, Any]]], parts: Parts
         for kind in kinds:
             wide = value[kind] * scale
             if wide > 0:
-                tip = f"{name}, {kind}: {value[kind]:,.0f} {unit}"
+                tip = f"{name}, {kind}: {value[kind]:,.6g} {unit}"
                 drawn.append(
                     f'<rect x="{x:.1f}" y="{y}" width="{wide:.2f}" height="{BAR}" '
                     f'fill="{_colour(kinds, kind)}">'

@@ -11,6 +11,7 @@ from slt_infer.hw import (
     SCHEMES,
     HardwareError,
     Result,
+    Workload,
     answer,
     best_scheme,
     closed_form,
@@ -20,9 +21,11 @@ from slt_infer.hw import (
     simulate,
     why_not,
     workload_of,
+    workload_of_network,
 )
 from slt_infer.hw.demand import demands
 from slt_infer.hw.events import tiles_of
+from slt_infer.ticket import Conv2d, GlobalAvgPool2d, LayerShape, Linear, Network, Relu
 
 from .workloads import remembering, workload
 
@@ -87,21 +90,56 @@ def test_conservation(preset: str, model: str) -> None:
             sums(result)
 
 
+SMALL = {"activations.bytes": 2**15, "activations.reserve": 2**14, "weights.bytes": 512}
+ODD = [
+    {},
+    SMALL,
+    {**SMALL, "schedule.order": "weights-first", "schedule.double_buffer": False},
+    {**SMALL, "schedule.order": "activations-first", "schedule.decode_per": "pass"},
+    {**SMALL, "schedule.order": "activations-first", "schedule.double_buffer": False},
+]
+
+
+def grouped() -> Workload:
+    """Depthwise and grouped convolutions, with strides."""
+    layers = (
+        LayerShape("first", 12, 3, (3, 3)),
+        LayerShape("depthwise", 12, 1, (5, 5), groups=12),
+        LayerShape("grouped", 40, 6, (3, 3), groups=2),
+        LayerShape("fc", 10, 40),
+    )
+    nodes = (
+        Conv2d(0, 0, 1, 1),
+        Relu(1),
+        Conv2d(2, 1, 2, 2),
+        Conv2d(3, 2, 1, 1),
+        GlobalAvgPool2d(4),
+        Linear(5, 3),
+    )
+    return workload_of_network(Network("grouped", (3, 33, 31), layers, nodes))
+
+
+@pytest.mark.parametrize("changes", ODD, ids=lambda changes: str(len(changes)))
 @pytest.mark.parametrize("preset", preset_names())
-def test_tiles_sum_to_the_layer(preset: str) -> None:
-    machine, made = load_hardware(preset), workload("resnet18")
+def test_tiles_sum_to_the_layer(preset: str, changes: dict) -> None:
+    machine = load_hardware(preset, changes)
     rate = machine.dram.bytes_per_cycle
-    for layer in closed_form(made, machine, best_scheme(made, machine)).layers:
-        demand = layer.demand
-        tiles = list(tiles_of(demand, machine))
-        assert len(tiles) == demand.tiles.tiles
-        assert [tile.first for tile in tiles] == [True] + [False] * (len(tiles) - 1)
-        assert sum(tile.compute for tile in tiles) == demand.compute
-        assert sum(tile.banks for tile in tiles) == demand.banks
-        moved = sum(tile.weights + tile.pixels + tile.ahead + tile.results for tile in tiles)
-        assert moved * rate == pytest.approx(sum(demand.dram_bytes.values()))
-        assert sum(tile.decode for tile in tiles) == pytest.approx(demand.decode * demand.makings)
-        assert sum(tile.generate for tile in tiles) == pytest.approx(demand.generate * demand.makings)
+    for made in (workload("conv6"), grouped()):
+        scheme = best_scheme(made, machine)
+        quick, true = closed_form(made, machine, scheme), simulate(made, machine, scheme)
+        assert quick.dram_bytes == true.dram_bytes
+        assert quick.cycles.total == pytest.approx(true.cycles.total, rel=0.25)
+        for layer in quick.layers:
+            demand = layer.demand
+            tiles = list(tiles_of(demand, machine))
+            assert len(tiles) == demand.tiles.tiles
+            assert [tile.first for tile in tiles] == [True] + [False] * (len(tiles) - 1)
+            assert sum(tile.compute for tile in tiles) == demand.compute
+            assert sum(tile.banks for tile in tiles) == demand.banks
+            moved = sum(tile.weights + tile.pixels + tile.ahead + tile.results for tile in tiles)
+            assert moved * rate == pytest.approx(sum(demand.dram_bytes.values()))
+            assert sum(tile.decode for tile in tiles) == pytest.approx(demand.decode * demand.makings)
+            assert sum(tile.generate for tile in tiles) == pytest.approx(demand.generate * demand.makings)
 
 
 MORE = {
