@@ -19,7 +19,7 @@ from slt_infer import hw
 from slt_infer.format import load
 from slt_infer.hw import trace as traces
 from slt_infer.hw.explain import explain
-from slt_infer.hw.html import report
+from slt_infer.hw.html import report, sweep_report
 from slt_infer.hw.sweep import sweep
 from slt_infer.tools import cli, tables
 
@@ -55,6 +55,8 @@ Model = Annotated[
 def show(answer: dict[str, Any]) -> RenderableType | None:
     if "csv" in answer:
         return str(answer["csv"])
+    if "toml" in answer:
+        return str(answer["toml"]).rstrip("\n")
     if "presets" in answer:
         table = _table("machines", "name", "elements", "what it is")
         for preset in answer["presets"]:
@@ -164,6 +166,9 @@ def report_command(
         typer.Option("--html", metavar="FILE", help="Write a report with plots, one file, offline."),
     ] = None,
     presets: Annotated[bool, typer.Option("--presets", help="List the machines that come along.")] = False,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="Print the machine's file, to start one of your own from.")
+    ] = False,
     task: cli.Task = None,
     max_memory: cli.MaxMemory = None,
     as_json: cli.Json = False,
@@ -181,8 +186,10 @@ def report_command(
                 {"name": m.name, "elements": m.array.elements, "summary": m.summary} for m in machines
             ]
         }
+    if toml:
+        return {"toml": hw.hardware_text(hardware)}
     if file is None:
-        cli.usage("give a FILE, or --presets")
+        cli.usage("give a FILE, --presets or --toml")
     if compare and scheme:
         cli.usage("--compare has every scheme: leave --scheme out")
     machine = hw.load_hardware(hardware, _changes(change))
@@ -301,6 +308,10 @@ def sweep_command(
     hardware: Machine = "hiddenite-like",
     change: Set = None,
     scheme: Scheme = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the points as a plot, one file, offline."),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes.", min=1)] = os.cpu_count() or 1,
     task: cli.Task = None,
     max_memory: cli.MaxMemory = None,
@@ -318,7 +329,11 @@ def sweep_command(
         axes[key.strip()] = [_value(value.strip()) for value in values.split(",")]
     fixed = _changes(change)
     points = sweep(_workload(file, task, max_memory), hardware, axes, scheme, jobs, fixed)
-    return {"file": str(file), "hardware": hardware, "parameters": list(axes), "points": points}
+    answer = {"file": str(file), "hardware": hardware, "parameters": list(axes), "points": points}
+    if html is not None:
+        html.write_text(sweep_report(answer), "utf-8")
+        answer["report"] = str(html)
+    return answer
 
 
 # -- slt-sim explain ---------------------------------------------------------------------------------------

@@ -184,15 +184,21 @@ def preset_names() -> list[str]:
     )
 
 
-def read_hardware(name: str | Path) -> dict[str, Any]:
-    """The TOML of a preset, or of a file, not yet checked. Raises HardwareError."""
+def hardware_text(name: str | Path) -> str:
+    """The TOML of a preset, or of a file. Raises HardwareError (`no-hardware`)."""
     try:
         if str(name) in preset_names():
-            return tomllib.loads((_presets() / f"{name}.toml").read_text("utf-8"))
-        return tomllib.loads(Path(name).read_text("utf-8"))
+            return str((_presets() / f"{name}.toml").read_text("utf-8"))
+        return Path(name).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         known = ", ".join(preset_names())
         raise HardwareError("no-hardware", f"no such file, nor a preset: {known}", str(name)) from error
+
+
+def read_hardware(name: str | Path) -> dict[str, Any]:
+    """The table of a preset, or of a file, not yet checked. Raises HardwareError."""
+    try:
+        return tomllib.loads(hardware_text(name))
     except tomllib.TOMLDecodeError as error:
         raise HardwareError("bad-hardware", f"is not TOML: {error}", str(name)) from error
 

@@ -4,15 +4,12 @@ fetched.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-COLOURS = (
-    "#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e",
-    "#9498a0", "#2b3a67",
-)  # fmt: skip
+from slt_infer.hw.plots import Point, bars, scatter, si
+
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 72rem }
 body { margin: 2rem auto; padding: 0 1rem }
@@ -42,7 +39,7 @@ def report(answer: dict[str, Any]) -> str:
         _schemes(answer["schemes"]),
         *_compared(found),
         f"<h2>Layers, stored as {escape(scheme)}</h2>",
-        _figure("Bytes off chip, by kind", layers, lambda r: r["dram_bytes"], "bytes"),
+        _figure("Bytes off chip, by kind", layers, _bytes, "bytes"),
         _figure("Cycles, by cause", layers, _cycles, "cycles"),
         _figure("Energy, by part", layers, _energy, "uJ"),
         "<h2>Roofline</h2>",
@@ -55,12 +52,29 @@ def report(answer: dict[str, Any]) -> str:
         "and what "
         "is not modelled.</small></p>",
     ]
+    return _page(title, sections)
+
+
+def _page(title: str, sections: Sequence[str]) -> str:
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
         + "\n".join(sections)
         + "</html>\n"
     )
+
+
+def _figure(
+    title: str,
+    rows: Sequence[tuple[str, dict[str, Any]]],
+    parts: Callable[[dict[str, Any]], dict[str, float]],
+    unit: str,
+) -> str:
+    return bars(title, [(name, parts(result)) for name, result in rows], unit)
+
+
+def _bytes(result: dict[str, Any]) -> dict[str, float]:
+    return dict(result["dram_bytes"])
 
 
 def _cycles(result: dict[str, Any]) -> dict[str, float]:
@@ -111,7 +125,7 @@ def _compared(found: dict[str, Any]) -> list[str]:
         return []
     whole = list(found.items())
     return [
-        _figure("Bytes off chip, by kind", whole, lambda r: r["dram_bytes"], "bytes"),
+        _figure("Bytes off chip, by kind", whole, _bytes, "bytes"),
         _figure("Cycles, by cause", whole, _cycles, "cycles"),
         _figure("Energy, by part", whole, _energy, "uJ"),
     ]
@@ -148,110 +162,70 @@ def _layers(layers: Sequence[tuple[str, dict[str, Any]]]) -> str:
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
 
-Parts = Callable[[dict[str, Any]], dict[str, float]]
-BAR, LEFT, WIDTH = 16, 190, 1000
-
-
-def _figure(title: str, rows: Sequence[tuple[str, dict[str, Any]]], parts: Parts, unit: str) -> str:
-    """Stacked bars, a row each, in one scale."""
-    values = [(name, parts(result)) for name, result in rows]
-    kinds = [kind for kind in values[0][1] if any(value[kind] for _, value in values)]
-    most = max(sum(value.values()) for _, value in values) or 1
-    scale = (WIDTH - LEFT - 90) / most
-    height = len(values) * (BAR + 4) + 8
-    drawn = []
-    for number, (name, value) in enumerate(values):
-        y, x = number * (BAR + 4) + 4, float(LEFT)
-        drawn.append(f'<text x="{LEFT - 6}" y="{y + 12}" text-anchor="end">{escape(_short(name))}</text>')
-        for kind in kinds:
-            wide = value[kind] * scale
-            if wide > 0:
-                tip = f"{name}, {kind}: {value[kind]:,.6g} {unit}"
-                drawn.append(
-                    f'<rect x="{x:.1f}" y="{y}" width="{wide:.2f}" height="{BAR}" '
-                    f'fill="{_colour(kinds, kind)}">'
-                    f"<title>{escape(tip)}</title></rect>"
-                )
-            x += wide
-        drawn.append(f'<text x="{x + 5:.1f}" y="{y + 12}">{_si(sum(value.values()))}</text>')
-    keys = "".join(
-        f'<span class="key" style="background:{_colour(kinds, kind)}"></span>{escape(kind.replace("_", " "))}'
-        for kind in kinds
-    )
-    return (
-        f'<figure><figcaption>{escape(title)} ({unit}){keys}</figcaption><svg viewBox="0 0 {WIDTH} {height}" '
-        f'width="{WIDTH}" height="{height}" role="img" aria-label="{escape(title)}">{"".join(drawn)}</svg>'
-        "</figure>"
-    )
-
-
 def _roofline(layers: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """Operations per second against operations per byte, both logarithmic; layers that move nothing are left
-    out.
-    """
+    """Layers that move nothing are left out."""
     bounds = layers[0][1]["roofline"]
     peak, rate = bounds["peak_operations_per_s"], bounds["dram_bytes_per_s"]
-    points = [
-        (name, r["roofline"]["operations_per_byte"], 2 * r["macs"] / r["seconds"])
-        for name, r in layers
-        if r["roofline"]["operations_per_byte"]
-    ]
+    points = []
+    for name, result in layers:
+        intensity, speed = result["roofline"]["operations_per_byte"], 2 * result["macs"] / result["seconds"]
+        if intensity:
+            tip = f"{name}: {intensity:,.1f} operations per byte, {si(speed)} operations per second"
+            points.append(Point(intensity, speed, tip))
     if not points:
         return "<p>No layer moves anything off chip.</p>"
-    low_x, high_x = (f([p[1] for p in points] + [peak / rate]) for f in (min, max))
-    low_y = min([p[2] for p in points] + [low_x * rate])
-    left, bottom = math.floor(math.log10(low_x)), math.floor(math.log10(low_y))
-    right, top = math.ceil(math.log10(high_x)), math.ceil(math.log10(peak))
-    wide, high = 900, 360
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = (math.log10(x) - left) / max(right - left, 1)
-        up = (math.log10(y) - bottom) / max(top - bottom, 1)
-        return 70 + across * (wide - 90), 10 + (1 - up) * (high - 50)
-
-    drawn = []
-    for power in range(left, right + 1):
-        x, y = at(10.0**power, 10.0**bottom)
-        drawn.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="10" y2="{y:.1f}" stroke="#e5e5e5"/>')
-        drawn.append(f'<text x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">{_si(10.0**power)}</text>')
-    for power in range(bottom, top + 1):
-        x, y = at(10.0**left, 10.0**power)
-        drawn.append(f'<line x1="{x:.1f}" x2="{wide - 20}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e5e5e5"/>')
-        drawn.append(f'<text x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{_si(10.0**power)}</text>')
     ridge = peak / rate
-    roof = [at(max(10.0**left, 10.0**bottom / rate), max(10.0**left * rate, 10.0**bottom)), at(ridge, peak)]
-    roof.append(at(10.0**right, peak))
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in roof)
-    drawn.append(f'<polyline points="{path}" fill="none" stroke="#222" stroke-width="1.5"/>')
-    for name, intensity, speed in points:
-        x, y = at(intensity, speed)
-        tip = f"{name}: {intensity:,.1f} operations per byte, {_si(speed)} operations per second"
-        drawn.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="#4269d0" fill-opacity=".7">'
-            f"<title>{escape(tip)}</title></circle>"
+    low, high = (f([ridge, *(point.x for point in points)]) for f in (min, max))
+    title = (
+        f"Operations per second of each layer (dense), under the array's peak {si(peak)} and DRAM's "
+        f"{si(rate)} "
+        "bytes per second"
+    )
+    roof = [(low, low * rate), (ridge, peak), (high, peak)]
+    return scatter(title, points, roof, "operations per byte of DRAM")
+
+
+def sweep_report(answer: dict[str, Any]) -> str:
+    """Of what slt-sim sweep answers: every point, and those that no other beats."""
+    points = [point for point in answer["points"] if "reason" not in point]
+    keys = answer["parameters"]
+    front = sorted((point for point in points if point["pareto"]), key=lambda point: point["cycles"])
+    drawn = [
+        Point(
+            point["cycles"],
+            point["energy_pj"] / 1e6,
+            _tip(point),
+            "#ff725c" if point["pareto"] else "#97bbf5",
         )
-    drawn.append(
-        f'<text x="{wide / 2}" y="{high - 4}" text-anchor="middle">operations per byte of DRAM</text>'
+        for point in [*(point for point in points if not point["pareto"]), *front]
+    ]
+    line = [(point["cycles"], point["energy_pj"] / 1e6) for point in front]
+    heads = [*keys, "stored as", "cycles", "DRAM kB", "energy uJ", "TOPS/W chip, dense"]
+    rows = [_row([escape(head) for head in heads], "th")]
+    for point in front:
+        numbers = [
+            f"{point['cycles']:,}",
+            f"{point['dram_bytes'] / 1e3:,.0f}",
+            f"{point['energy_pj'] / 1e6:,.1f}",
+        ]
+        values = [escape(str(point["parameters"][key])) for key in keys]
+        rows.append(_row([*values, escape(point["scheme"]), *numbers, f"{point['tops_per_watt']:.2f}"]))
+    refused = len(answer["points"]) - len(points)
+    title = f"{answer['file']} on {answer['hardware']}, changed"
+    return _page(
+        title,
+        [
+            f"<h1>{escape(title)}</h1><p>{len(points):,} points, {refused:,} more cannot be; closed "
+            f"form.</p>",
+            scatter(
+                "Energy (uJ) against cycles; red: no other point is better in both", drawn, line, "cycles"
+            ),
+            "<h2>The best</h2>",
+            f'<div class="scroll"><table>{"".join(rows)}</table></div>',
+        ],
     )
-    return (
-        f"<figure><figcaption>Operations per second of each layer (dense), under the array's peak "
-        f"{_si(peak)} and "
-        f'DRAM\'s {_si(rate)} bytes per second</figcaption><svg viewBox="0 0 {wide} {high}" width="{wide}" '
-        f'height="{high}" role="img" aria-label="Roofline">{"".join(drawn)}</svg></figure>'
-    )
 
 
-def _colour(kinds: Sequence[str], kind: str) -> str:
-    return COLOURS[kinds.index(kind) % len(COLOURS)]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 28 else f"{name[:27]}…"
-
-
-def _si(value: float) -> str:
-    """Three digits: 864, 36.9k, 2.36M."""
-    for unit, one in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= one:
-            return f"{value / one:.3g}{unit}"
-    return f"{value:.3g}"
+def _tip(point: dict[str, Any]) -> str:
+    values = ", ".join(f"{key} {value}" for key, value in point["parameters"].items())
+    return f"{values}: {point['cycles']:,} cycles, {point['energy_pj'] / 1e6:,.1f} uJ"

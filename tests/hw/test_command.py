@@ -82,6 +82,23 @@ def test_presets(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"hiddenite-like", "successor", "edge-256"} <= set(names)
 
 
+def test_a_machine_of_your_own_starts_from_a_preset(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--hw", "edge-256", "--toml") == 0
+    mine = tmp_path / "mine.toml"
+    mine.write_text(capsys.readouterr().out.replace('name = "edge-256"', 'name = "mine"'))
+    theirs, ours = (answer_of(capsys, file, "--hw", machine) for machine in ("edge-256", mine))
+    assert ours["hardware"]["name"] == "mine"
+    assert ours["schemes"] == theirs["schemes"]
+
+
+@pytest.mark.parametrize("command", [[], ["sweep"], ["explain"], ["trace"]])
+def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*command, "--help") == 0
+    assert "Example:" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -157,6 +174,14 @@ def test_sweep_is_the_closed_form_at_every_point(file: Path, capsys: pytest.Capt
             continue
         machine = load_hardware("successor", point["parameters"])
         assert point["cycles"] == closed_form(made, machine, "frozen").cycles.total
+
+
+def test_sweep_draws_its_points(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "sweep.html"
+    over = ["--over", "dram.bytes_per_cycle=2,16", "--over", "volt=0.6,0.9", "--jobs", "1"]
+    assert answer_of(capsys, "sweep", file, *over, "--html", path)["report"] == str(path)
+    (svg,) = re.findall(r"<svg.*?</svg>", path.read_text("utf-8"), re.DOTALL)
+    assert len(ElementTree.fromstring(svg).findall("circle")) == 4
 
 
 def test_sweep_refuses_what_no_point_can_be(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
