@@ -1,6 +1,6 @@
 """The closed form: a layer takes as long as its slowest unit, after the loads that nothing hides.
 
-What it leaves out, the event model has: tiles of uneven size within a layer, and buffers that hold two tiles.
+What it leaves out, the event model has: tiles of uneven size, and what is late from the layer before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ def closed_form(workload: Workload, machine: Hardware, scheme: str) -> Result:
     results = []
     for layer in layers:
         cycles = _cycles(layer, machine, slack)
-        slack = _slack(layer, cycles) if machine.schedule.prefetch_layers else 0.0
+        busy = layer.compute + layer.banks
+        slack = busy / layer.tiles.tiles if machine.schedule.prefetch_layers else 0.0
         results.append(layer_result(layer, machine, cycles))
     return Result(workload, machine, scheme, "closed form", tuple(results))
 
@@ -43,13 +44,11 @@ def _cycles(layer: Demand, machine: Hardware, slack: float) -> Cycles:
     weights = dram.latency_cycles * (load > 0) + load + max(decode, generate) / made
     pixels = first_input + dram.latency_cycles * (first_input > 0)
     fill = max(weights - slack, pixels, 0.0) + pipeline
-    # Of two buffers one is being filled while the next unit empties the other: a load with its latency and
-    # what
+    # One of two buffers is filled while the next unit empties the other: a load, with its latency, and what
     # comes after it share them.
-    each = busy / tiles.tiles
-    in_turn = (
-        max(0, fetched - 2) * (load + dram.latency_cycles + (decode / made or each)) / 2 if load else 0.0
-    )
+    each, in_turn = busy / tiles.tiles, 0.0
+    if load:
+        in_turn = max(0, fetched - 2) * (load + dram.latency_cycles + (decode / made or each)) / 2
     if tiles.order == "weights-first" and layer.dram_bytes["activations_in"] and len(tiles.patches) > 1:
         every = layer.dram_bytes_in / dram.bytes_per_cycle / tiles.tiles  # pixels come with each tile
         in_turn = max(in_turn, (tiles.tiles - 2) * (every + dram.latency_cycles + each) / 2)
@@ -66,7 +65,3 @@ def _first_input(layer: Demand) -> float:
     """Bytes of the first patch's pixels that lie off chip."""
     tiles = layer.tiles
     return (tiles.input_bytes + tiles.residual_bytes) / len(tiles.patches)
-
-
-def _slack(layer: Demand, cycles: Cycles) -> float:
-    return (layer.compute + layer.banks) / layer.tiles.tiles

@@ -61,15 +61,19 @@ class Array(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.input_channels * self.output_channels * self.height * self.width * self.kernel_rows
 
 
-class Memory(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An on-chip memory. Weights: two halves, one fills while the other is read."""
+class Activations(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The memory of values between layers, and of patches of those that lie off chip."""
 
     bytes: Count
     banks: Count = 1
     port_bits: Count = 64  # read by one bank in a cycle
-    reserve: Annotated[int, Meta(ge=0)] = (
-        0  # activations: bytes kept free for tiles of values that lie off chip
-    )
+    reserve: Annotated[int, Meta(ge=0)] = 0  # bytes that no value is kept in: room for patches
+
+
+class Weights(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The memory of decoded weights: two halves, one fills while the other is read."""
+
+    bytes: Count
 
 
 class Generator(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,7 +97,7 @@ class Decoder(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bits_per_cycle: Rate = 1.0  # rans: mask bits
     raw_bits_per_cycle: Rate = 64.0
     tile_cycles: Cycles = 0  # rans: for each tile of the file, states in and compared
-    buffer_bytes: Count = 4096  # coded stream on chip, two halves
+    buffer_bytes: Count = 4096  # coded stream on chip: two halves, a tile's bytes fit into one
 
 
 class Dram(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -161,8 +165,8 @@ class Hardware(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     activation_bits: Annotated[int, Meta(ge=1, le=32)] = 8
     accumulator_bits: Annotated[int, Meta(ge=1, le=64)] = 32
     array: Array
-    activations: Memory
-    weights: Memory
+    activations: Activations
+    weights: Weights
     generator: Generator = Generator()
     decoder: Decoder = Decoder()
     dram: Dram
@@ -241,6 +245,10 @@ def _check(hardware: Hardware) -> None:
         )
     if hardware.activations.reserve > hardware.activations.bytes:
         raise refuse("is more than the memory has", "activations.reserve")
+    if generator.kind == "own" and (generator.freeze_planes or generator.score_planes):
+        raise refuse(
+            "freeze patterns and scores are the ticket's own generator's: kind = \"ticket\"", "generator"
+        )
     if generator.kind == "own" and energy.generator_bit is None:
         raise refuse("the machine has its own generator: give its energy", "energy.generator_bit")
     if generator.kind == "ticket" and energy.threefry_round is None and energy.philox_round is None:

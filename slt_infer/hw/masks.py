@@ -42,7 +42,6 @@ class Mask:
     freeze_bits: int
     coats: int
     flips: bool
-    file_tile_rows: int
 
     @property
     def frozen(self) -> int:
@@ -80,9 +79,8 @@ class Mask:
 def _static(bits: int, ones: int, tiles: int) -> tuple[int, int]:
     if ones in (0, bits):
         return 0, 0
-    lanes = (
-        32 if bits >= 2**15 else 4
-    )  # docs/format.md, section 5; a state of 4 bytes holds about 1 of the mask
+    # docs/format.md, section 5. A state of 4 bytes holds about 1 of the mask.
+    lanes = 32 if bits >= 2**15 else 4
     raw, coded = bits / 8, entropy_bits(bits, ones) / 8 + 3 * lanes * tiles
     return math.ceil(min(raw, coded)), INDEX_ENTRY * tiles
 
@@ -115,7 +113,6 @@ def mask_of(source: Source, layer: Layer) -> Mask:
         freeze_bits=freeze,
         coats=1 + len(layer.coats),
         flips=layer.flips is not None,
-        file_tile_rows=code.tile_rows,
     )
 
 

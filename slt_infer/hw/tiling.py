@@ -99,12 +99,15 @@ def _blocks(work: Work, storage: Storage, machine: Hardware) -> tuple[int, int, 
     rows = min(block_rows(machine), of_group)
     half = max(1, machine.weights.bytes // (2 if machine.schedule.double_buffer else 1))
     parts = -(-int(rows * work.fan_in * storage.chip_bits) // (8 * half))
+    if storage.mask_bytes:  # coded bytes wait for the decoder in a buffer of their own
+        coded = -(-storage.bytes * rows // work.out)
+        parts = max(parts, -(-coded // max(1, machine.decoder.buffer_bytes // 2)))
     if parts > work.fan_in:
         raise HardwareError(
             "too-small",
-            f"one column of a block of {rows} rows does not fit into {half} bytes: raise weights.bytes or "
-            f"lower "
-            "array.block_rows",
+            f"not even one column of a block of {rows} rows fits: raise weights.bytes "
+            f"({machine.weights.bytes}) "
+            f"or decoder.buffer_bytes ({machine.decoder.buffer_bytes}), or lower array.block_rows",
             f"{machine.name}, layer {work.name}",
         )
     return rows, work.groups * -(-of_group // rows), max(1, parts)

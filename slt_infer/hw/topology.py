@@ -41,7 +41,8 @@ def read_topology(text: str, name: str, where: str = "topology") -> Workload:
         layers.append(
             (_product if product else _convolution)(row[0], numbers, len(layers), f"{where}, line {number}")
         )
-    # Values are not chained: each layer reads one of its own, which was written before.
+    # Who reads whom is not known: every layer's input comes from DRAM, as the image does, and its output goes
+    # there.
     first = layers[0]
     return finished(name, layers, first.inputs * first.height * first.width)
 
@@ -66,10 +67,10 @@ def _convolution(name: str, numbers: list[int], index: int, where: str) -> Work:
     out_height, out_width = (-(-(n - k + stride) // stride) for n, k in ((height, rows), (width, columns)))
     return Work(
         name, channels, filters, (rows, columns), stride, 0, 1, height, width, out_height, out_width,
-        stored=filters * out_height * out_width, value=index, result=index + 1,
+        stored=filters * out_height * out_width, value=0, result=index + 1,
     )  # fmt: skip
 
 
 def _product(name: str, numbers: list[int], index: int, where: str) -> Work:
     m, n, k = numbers
-    return Work(name, k, n, (1, 1), 1, 0, 1, m, 1, m, 1, stored=m * n, value=index, result=index + 1)
+    return Work(name, k, n, (1, 1), 1, 0, 1, m, 1, m, 1, stored=m * n, value=0, result=index + 1)
