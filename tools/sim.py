@@ -204,12 +204,7 @@ def report_command(
     answer = {
         "file": str(file),
         "network": workload.name,
-        "hardware": {
-            "name": machine.name,
-            "summary": machine.summary,
-            "hz": machine.hz,
-            "elements": machine.array.elements,
-        },
+        "hardware": hw.described(machine),
         "model": model,
         "macs": workload.macs,
         "weights": workload.weights,

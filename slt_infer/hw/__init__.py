@@ -7,7 +7,14 @@ answer for one way to store its weights, a name of SCHEMES; `compare` for all of
 
 from slt_infer.hw.closed_form import closed_form
 from slt_infer.hw.compare import compare, side_by_side
-from slt_infer.hw.description import Hardware, HardwareError, hardware_text, load_hardware, preset_names
+from slt_infer.hw.description import (
+    Hardware,
+    HardwareError,
+    described,
+    hardware_text,
+    load_hardware,
+    preset_names,
+)
 from slt_infer.hw.events import simulate
 from slt_infer.hw.result import Cycles, LayerResult, Result, answer
 from slt_infer.hw.schemes import SCHEMES, best_scheme, why_not
@@ -27,6 +34,7 @@ __all__ = [
     "best_scheme",
     "closed_form",
     "compare",
+    "described",
     "hardware_text",
     "load_hardware",
     "load_topology",

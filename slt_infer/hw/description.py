@@ -182,6 +182,23 @@ class Hardware(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return action.pj * self.nm / (action.nm or self.nm) * (self.volt / (action.volt or self.volt)) ** 2
 
 
+def described(machine: Hardware) -> dict[str, Any]:
+    """For JSON: everything that the machine is, and of each action its pJ on this machine and its source."""
+    energies = {
+        name: {"pj": machine.pj(action), "source": action.source}
+        for name, action in msgspec.structs.asdict(machine.energy).items()
+        if isinstance(action, Action)
+    }
+    return {
+        "name": machine.name,
+        "summary": machine.summary,
+        "hz": machine.hz,
+        "elements": machine.array.elements,
+        "energies": energies,
+        "description": msgspec.to_builtins(machine),
+    }
+
+
 def preset_names() -> list[str]:
     return sorted(
         entry.name.removesuffix(".toml") for entry in _presets().iterdir() if entry.name.endswith(".toml")

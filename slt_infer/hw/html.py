@@ -46,6 +46,8 @@ def report(answer: dict[str, Any]) -> str:
         _roofline(layers),
         "<h2>Every layer</h2>",
         _layers(layers),
+        "<h2>Energy of each action</h2>",
+        _energies(machine["energies"]),
         "<p><small>TOPS/W: 2 operations per multiply-accumulate; dense counts all weights, kept those "
         "that are "
         "kept; chip leaves the energy of DRAM out, system has it. docs/accelerator.md has each formula "
@@ -75,6 +77,14 @@ def _figure(
 
 def _bytes(result: dict[str, Any]) -> dict[str, float]:
     return dict(result["dram_bytes"])
+
+
+def _energies(energies: dict[str, Any]) -> str:
+    rows = [_row(["action", "pJ here", "source"], "th")]
+    for name, action in energies.items():
+        source = f'<td class="why">{escape(action["source"])}</td>'
+        rows.append(f"<tr><td>{escape(name)}</td><td>{action['pj']:.4g}</td>{source}</tr>")
+    return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
 
 def _cycles(result: dict[str, Any]) -> dict[str, float]:

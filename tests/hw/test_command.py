@@ -44,6 +44,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_compare_has_the_keys_that_scripts_rely_on(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer = answer_of(capsys, file, "--hw", "successor", "--compare")
     assert answer["hardware"]["name"] == "successor"
+    assert answer["hardware"]["description"]["dram"]["bytes_per_cycle"] == 16
+    assert {"pj", "source"} == set(answer["hardware"]["energies"]["dram_bit"])
     assert list(answer["schemes"]) == list(SCHEMES)
     assert set(answer["schemes"]["frozen-prior"]) == {"reason"}
     made = workload("resnet18-cifar@0.25")
@@ -150,6 +152,7 @@ def test_html_is_one_file_that_needs_nothing(
         ElementTree.fromstring(svg)  # well formed
     assert text.count("<svg") == 7
     assert "no mask is coded by its initial scores" in text
+    assert "Horowitz, ISSCC 2014: int16 add" in text
     assert "stage4.block2.conv2" in text
     for number in re.findall(r'(?:width|x|y|cx|cy)="(-?[\d.]+)"', text):
         assert -1 <= float(number) <= 1000
