@@ -39,8 +39,7 @@ def _cycles(layer: Demand, machine: Hardware, slack: float) -> Cycles:
         waits = moved + dram.latency_cycles * fetched * (load > 0)
         stalls = {"decoder": decode, "generator": max(0.0, generate - decode), "dram": waits}
         return Cycles.rounded(layer.compute, layer.banks, stalls, pipeline)
-    # The first tile waits for its weights, begun in the layer before, and its pixels, which are not there
-    # before.
+    # The first tile waits for its weights, begun in the layer before, and for pixels, which were not there.
     weights = dram.latency_cycles * (load > 0) + load + max(decode, generate) / made
     pixels = first_input + dram.latency_cycles * (first_input > 0)
     fill = max(weights - slack, pixels, 0.0) + pipeline

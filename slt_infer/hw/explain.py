@@ -69,9 +69,7 @@ def _tiles(layer: LayerResult, machine: Hardware) -> list[str]:
     ]
     if tiles.weight_passes > 1:
         lines.append(
-            f"Its pixels do not fit on chip, so its weights are fetched {tiles.weight_passes} times: once "
-            f"for each "
-            "patch."
+            f"Its weights do not fit on chip and come {tiles.weight_passes} times: once for each patch."
         )
     if tiles.input_passes > 1:
         lines.append(f"Its pixels are fetched {tiles.input_passes} times: once for each block of rows.")
@@ -87,8 +85,7 @@ def _tiles(layer: LayerResult, machine: Hardware) -> list[str]:
     full = layer.demand.work.macs / (machine.array.elements * demand.compute)
     if full < 0.9:
         lines.append(
-            f"Where it works the array is {full:.0%} full: the layer's dimensions are no multiples of its "
-            f"sides."
+            f"Where it works the array is {full:.0%} full: its sides do not divide the layer's dimensions."
         )
     return lines
 
@@ -122,8 +119,7 @@ def _remedy(layer: LayerResult, machine: Hardware, units: dict[str, int]) -> lis
     lines = [f"It is bound by {cause}. What helps: {_HELP[cause]}."]
     if cause in units and units[cause] <= units["array"]:
         lines.append(
-            f"Over the whole layer the {cause} is busy less than the array: its tiles are too uneven, or "
-            f"too few, "
+            f"Over the whole layer the {cause} is busy less than the array: tiles are uneven, or too few, "
             "for two buffers to hide."
         )
     return lines

@@ -48,11 +48,9 @@ def report(answer: dict[str, Any]) -> str:
         _layers(layers),
         "<h2>Energy of each action</h2>",
         _energies(machine["energies"]),
-        "<p><small>TOPS/W: 2 operations per multiply-accumulate; dense counts all weights, kept those "
-        "that are "
-        "kept; chip leaves the energy of DRAM out, system has it. docs/accelerator.md has each formula "
-        "and what "
-        "is not modelled.</small></p>",
+        "<p><small>TOPS/W: 2 operations per multiply-accumulate; dense counts all weights, kept those that "
+        "are kept; chip leaves the energy of DRAM out, system has it. docs/accelerator.md has each formula "
+        "and what is not modelled.</small></p>",
     ]
     return _page(title, sections)
 
@@ -188,8 +186,7 @@ def _roofline(layers: Sequence[tuple[str, dict[str, Any]]]) -> str:
     low, high = (f([ridge, *(point.x for point in points)]) for f in (min, max))
     title = (
         f"Operations per second of each layer (dense), under the array's peak {si(peak)} and DRAM's "
-        f"{si(rate)} "
-        "bytes per second"
+        f"{si(rate)} bytes per second"
     )
     roof = [(low, low * rate), (ridge, peak), (high, peak)]
     return scatter(title, points, roof, "operations per byte of DRAM")
@@ -225,8 +222,8 @@ def sweep_report(answer: dict[str, Any]) -> str:
     return _page(
         title,
         [
-            f"<h1>{escape(title)}</h1><p>{len(points):,} points, {refused:,} more cannot be; closed "
-            f"form.</p>",
+            f"<h1>{escape(title)}</h1>",
+            f"<p>{len(points):,} points, {refused:,} more cannot be; closed form.</p>",
             scatter(
                 "Energy (uJ) against cycles; red: no other point is better in both", drawn, line, "cycles"
             ),

@@ -215,12 +215,9 @@ def _no_decoder(name: str, masks: list[Mask], workload: Workload, machine: Hardw
         return f"{machine.name} decodes {known}; the file has {wanted}"
     planes = max(mask.freeze_bits for mask in masks)
     if planes > generator.freeze_planes:
-        return (
-            f"{machine.name} makes freeze patterns of {generator.freeze_planes} planes, the ticket has "
-            f"{planes}"
-            if generator.freeze_planes
-            else f"{machine.name} regenerates no freeze pattern"
-        )
+        made = f"freeze patterns of {generator.freeze_planes} planes"
+        made = made if generator.freeze_planes else "no freeze pattern"
+        return f"{machine.name} regenerates {made}, the ticket has {planes} planes"
     scores = max(mask.score_planes for mask in masks)
     if name == "frozen-prior" and scores > generator.score_planes:
         return f"{machine.name} regenerates {generator.score_planes} score planes, the ticket has {scores}"

@@ -138,9 +138,8 @@ def _patch(work: Work, machine: Hardware, room: int, input_off: bool, residual_o
     if copies * size(rows, columns) > room:
         raise HardwareError(
             "too-small",
-            f"its smallest patch of pixels takes {copies * size(rows, columns):.0f} bytes, {room} are "
-            f"left: raise "
-            "activations.bytes or activations.reserve",
+            f"its smallest patch of pixels takes {copies * size(rows, columns):.0f} bytes, {room} are left: "
+            "raise activations.bytes or activations.reserve",
             f"{machine.name}, layer {work.name}",
         )
     return rows, columns

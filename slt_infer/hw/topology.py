@@ -41,8 +41,7 @@ def read_topology(text: str, name: str, where: str = "topology") -> Workload:
         layers.append(
             (_product if product else _convolution)(row[0], numbers, len(layers), f"{where}, line {number}")
         )
-    # Who reads whom is not known: every layer's input comes from DRAM, as the image does, and its output goes
-    # there.
+    # Who reads whom is not known: every layer reads the image's place, DRAM, and its output goes there.
     first = layers[0]
     return finished(name, layers, first.inputs * first.height * first.width)
 

@@ -127,9 +127,8 @@ def workload_of_network(network: Network) -> Workload:
             if not folded:
                 raise HardwareError(
                     "unsupported",
-                    "reads a value that is the image or that other nodes read too, so no layer can do it "
-                    "on its "
-                    "results: the model has no unit for it",
+                    "reads a value that is the image or that other nodes read too, so it cannot be done on a "
+                    "layer's results: the model has no unit for it",
                     f"node {number} ({node.__struct_config__.tag})",
                 )
             value = max(folded, key=lambda value: ends[value])

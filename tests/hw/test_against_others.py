@@ -143,12 +143,11 @@ def test_zigzag_resnet18_dram_bytes_exactly() -> None:
 
 
 # -- Hiddenite ---------------------------------------------------------------------------------------------
-# One set of parameters, the preset's, of which none was fitted to the figures below. Assumed: half a bit per
-# weight means a density of 0.1 (the binary entropy of 0.11 is a half), the same in every layer; operations
-# are
-# 2 per dense multiply-accumulate, energy is the chip's without DRAM; ResNet-50 for ImageNet; for CIFAR-100
-# ResNet-18, as the network is not published. The bands were fixed before the run: a factor of 2 for each
-# figure, 25 % for the ratio.
+# One set of parameters, the preset's, of which none was fitted to the figures below. Assumed: half a bit
+# per weight means a density of 0.1 (the binary entropy of 0.11 is a half), the same in every layer;
+# operations are 2 per dense multiply-accumulate, energy is the chip's without DRAM; ResNet-50 for
+# ImageNet; for CIFAR-100 ResNet-18, as the network is not published. The bands were fixed before the run:
+# a factor of 2 for each figure, 25 % for the ratio.
 
 
 def resnet50_cifar() -> Network:
