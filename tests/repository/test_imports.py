@@ -29,6 +29,7 @@ ALLOWED = {
         *(*BASE, "freeze", "codec", "format", "quantise", "reference", "reference_int8", "kernels", "_core")
     },
     "search": {*BASE, "files", "freeze", "models", "data", "_core"},
+    "hw": {*BASE, "codec", "format"},
     "kernels": BASE,
 }
 TOP = {"errors", "ticket", "format", "codec", "runtime", "freeze"}  # what slt_infer/__init__.py may import

@@ -1,0 +1,116 @@
+"""What the array does for a tile: cycles, reads of its memories, cycles lost to banks. No waiting for others
+here.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from slt_infer.hw import systolic
+from slt_infer.hw.description import Array, Hardware
+from slt_infer.hw.tiling import Tiling
+from slt_infer.hw.workload import Work
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Of one block of rows at one position of the array over the pixels: cycles, windows read, and the bank
+    cycles that each window takes beyond those that hide it.
+    """
+
+    cycles: int
+    windows: int
+    window_elements: int
+    bank_stall: int
+
+
+def lanes(array: Array, work: Work) -> tuple[int, int]:
+    """Input channels and kernel rows side by side: elements over kernel rows that a small kernel leaves take
+    input channels.
+    """
+    rows = min(array.kernel_rows, work.kernel[0])
+    return array.input_channels * (array.kernel_rows // rows), rows
+
+
+def steps(work: Work, machine: Hardware, rows: int, kept: int | None) -> Steps:
+    """rows: of the block; kept: the most that one of its rows keeps, for an array that skips zeros."""
+    array = machine.array
+    channels, kernel_rows = lanes(array, work)
+    channel_passes = -(-work.inputs // channels)
+    kernel_passes = -(-work.kernel[0] // kernel_rows) * work.kernel[1]
+    turns = -(-rows // array.output_channels)
+    cycles = channel_passes * kernel_passes * turns
+    if array.zero_skipping and kept is not None:
+        cycles = min(cycles, max(1, -(-kept // (channels * kernel_rows))) * turns)
+    height, width = min(array.height, work.out_height), min(array.width, work.out_width)
+    depth = min(channels, work.inputs)
+    if array.window_registers:
+        high = (height - 1) * work.stride + work.kernel[0]
+        wide = (width - 1) * work.stride + work.kernel[1]
+        windows, step = channel_passes, 1
+    else:
+        high, wide, step = height * kernel_rows, width, work.stride
+        windows = channel_passes * kernel_passes * turns
+    if work.kernel == (1, 1) and array.window_registers:  # what the stride leaves out is not read
+        high, wide, step = height, width, work.stride
+    busy = bank_cycles(machine, depth, high, wide, step)
+    stall = max(0, windows * busy - cycles)
+    return Steps(cycles, windows, depth * high * wide, stall)
+
+
+def bank_cycles(machine: Hardware, depth: int, high: int, wide: int, step: int) -> int:
+    """Cycles to read high x wide pixels of `depth` channels, `step` columns apart.
+
+    A word holds channels of one pixel, or of neighbours in a row where they fit; words of a row lie in banks
+    in turn, and the next row goes on where an array's width of pixels ends. The fullest bank decides.
+    """
+    memory = machine.activations
+    words = -(-depth * machine.activation_bits // memory.port_bits)
+    packed = max(1, memory.port_bits // (depth * machine.activation_bits))  # pixels in a word
+    return words * _fullest(memory.banks, high, wide, step, packed)
+
+
+@functools.lru_cache(maxsize=4096)
+def _fullest(banks: int, high: int, wide: int, step: int, packed: int) -> int:
+    columns = np.unique(np.arange(wide) * step // packed)
+    pitch = -(-wide // packed)
+    rows = np.arange(high) * pitch
+    return int(np.bincount(((rows[:, None] + columns[None, :]) % banks).reshape(-1)).max())
+
+
+def positions(patch: tuple[int, int], array: Array) -> int:
+    """Positions of the array over a patch of pixels."""
+    return -(-patch[0] // array.height) * -(-patch[1] // array.width)
+
+
+def block_sizes(work: Work, tiles: Tiling) -> list[int]:
+    """Rows of each block; blocks do not cross groups."""
+    of_group = work.out // work.groups
+    group = [min(tiles.rows, of_group - at) for at in range(0, of_group, tiles.rows)]
+    return group * work.groups
+
+
+def block_steps(work: Work, machine: Hardware, tiles: Tiling) -> list[Steps]:
+    """Of each block in turn."""
+    sizes = block_sizes(work, tiles)
+    if not machine.array.zero_skipping or work.mask is None:
+        known = {size: steps(work, machine, size, None) for size in set(sizes)}
+        return [known[size] for size in sizes]
+    ends = np.cumsum(sizes)
+    most = np.maximum.reduceat(work.mask.row_kept, ends - np.asarray(sizes))
+    return [steps(work, machine, size, int(kept)) for size, kept in zip(sizes, most, strict=True)]
+
+
+def systolic_cycles(work: Work, machine: Hardware, tiles: Tiling) -> int:
+    """Of the whole layer. Weights that stay while patches stream by make one pass of all pixels; where
+    weights come again for each patch, so do fill and drain.
+    """
+    array = machine.array
+    of_group = work.out // work.groups
+    if tiles.weight_passes == 1:
+        return work.groups * systolic.cycles(array, work.pixels, work.fan_in, of_group)
+    each = (systolic.cycles(array, rows * columns, work.fan_in, of_group) for rows, columns in tiles.patches)
+    return work.groups * sum(each)
