@@ -1,6 +1,7 @@
 // The slow twin: straight from docs/format.md, one position, one ordinal at a time. Shares nothing
 // with *_inl.h.
 #include <cstdint>
+#include <bit>
 #include <cstring>
 
 #include "mixed_law.h"
@@ -29,32 +30,35 @@ void plane(const Plane& p, uint32_t block0, size_t blocks, void* out) {
     }
 }
 
-// Bit i of a translated block: what was at the place that g takes to i.
-uint32_t translated(const uint32_t block[4], uint32_t g, uint32_t i) {
-    const uint32_t from = (i ^ (g & 64)) / 64 * 64 + (i + 128 - g) % 64;
-    return block[from / 32] >> from % 32 & 1;
+struct Block {  // bit i of half h is position 64 h + i
+    uint64_t half[2];
+};
+
+Block operator^(const Block& x, const Block& y) {
+    return {{x.half[0] ^ y.half[0], x.half[1] ^ y.half[1]}};
 }
 
-// Planes 2 to 15 of the law `mixed` from planes 0 and 1.
-void mix_planes(uint32_t (&planes)[16][4]) {
-    const uint32_t *a = planes[0], *c = planes[1];
-    uint32_t t[4] = {}, u[4] = {}, w[4] = {};
-    for (uint32_t i = 0; i < 128; ++i) {
-        t[i / 32] |= (translated(a, 0, i) ^ translated(c, kMixT[0], i) ^ translated(a, kMixT[1], i))
-                     << i % 32;
-        u[i / 32] |= (translated(c, 0, i) ^ translated(a, kMixU[0], i) ^ translated(c, kMixU[1], i))
-                     << i % 32;
-        w[i / 32] |= (translated(a, 0, i) ^ translated(a, kMixW[0], i) ^ translated(c, kMixW[1], i))
-                     << i % 32;
-    }
-    for (uint32_t j = 2; j < 16; ++j) {
-        const uint32_t *x = j < 12 ? t : u, *y = j < 8 ? u : w;
-        for (uint32_t& word : planes[j]) word = 0;
-        for (uint32_t i = 0; i < 128; ++i) {
-            const uint32_t bit =
-                translated(x, kMixedPlanes[j].first, i) ^ translated(y, kMixedPlanes[j].second, i);
-            planes[j][i / 32] |= bit << i % 32;
-        }
+Block translated(const Block& x, uint32_t g) {
+    const uint32_t swap = g / 64, turn = g % 64;
+    return {{std::rotl(x.half[swap], static_cast<int>(turn)),
+             std::rotl(x.half[1 - swap], static_cast<int>(turn))}};
+}
+
+// Planes 2 to count - 1 of the law `mixed` from planes 0 and 1.
+void mix_planes(uint32_t (&planes)[16][4], uint32_t count) {
+    const auto block = [&](uint32_t j) {
+        const uint32_t* words = planes[j];
+        return Block{{words[0] | uint64_t{words[1]} << 32, words[2] | uint64_t{words[3]} << 32}};
+    };
+    const Block a = block(0), c = block(1);
+    const Block t = a ^ translated(c, kMixT[0]) ^ translated(a, kMixT[1]);
+    const Block u = c ^ translated(a, kMixU[0]) ^ translated(c, kMixU[1]);
+    const Block w = a ^ translated(a, kMixW[0]) ^ translated(c, kMixW[1]);
+    for (uint32_t j = 2; j < count; ++j) {
+        const Block mixed = translated(j < 12 ? t : u, kMixedPlanes[j].first) ^
+                            translated(j < 8 ? u : w, kMixedPlanes[j].second);
+        for (uint32_t i = 0; i < 4; ++i)
+            planes[j][i] = static_cast<uint32_t>(mixed.half[i / 2] >> 32 * (i % 2));
     }
 }
 
@@ -67,7 +71,7 @@ void freeze(const FreezePattern& p, uint32_t block0, size_t blocks, uint64_t* fr
             plane({p.generator, p.rounds, p.seed, 1, p.layer, 0, b},
                   static_cast<uint32_t>(block0 + block), 1, planes[b]);
         }
-        if (p.law == FreezeLaw::mixed) mix_planes(planes);
+        if (p.law == FreezeLaw::mixed) mix_planes(planes, p.bits);
         for (uint32_t half = 0; half < 2; ++half)
             free[2 * block + half] = locked[2 * block + half] = 0;
         for (uint32_t i = 0; i < 128; ++i) {
