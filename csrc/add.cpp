@@ -38,13 +38,16 @@ class Panels {
     }
 
     uint32_t fan_in() const { return fan_in_; }
-    size_t width() const { return width_; }  // of a full one
+    size_t width() const { return width_; }                           // of a full one
     size_t count() const { return (pixels_ + width_ - 1) / width_; }  // of a group
     size_t begin(size_t index) const { return index * width_; }
     size_t end(size_t index) const { return std::min(pixels_, (index + 1) * width_); }
     uint32_t vectors(size_t index) const {
         return vectors_for(end(index) - begin(index), work_.ops);
     }
+
+    // Of all panels.
+    size_t bytes() const { return sizeof(int16_t) * shape_.groups * count() * size(); }
 
     // A panel in the thread's own memory, there until its next call.
     const int16_t* make(size_t group, size_t index, uint32_t part) const {
@@ -135,7 +138,8 @@ struct Product {
             few_rows = few_rows || (rows < kEnoughRows && rows < group_rows);
         }
         const size_t pairs = spans.size() * panels.count();
-        if (few_rows || pairs < work.threads.count()) panels.make_all();
+        if ((few_rows && panels.bytes() <= kPanelBytes) || pairs < work.threads.count())
+            panels.make_all();
         work.threads.run([&](uint32_t part) {
             if (panels.have_all()) {
                 for (size_t i = part; i < lists.size(); i += work.threads.count()) {
@@ -159,13 +163,12 @@ struct Product {
     static constexpr uint32_t kEnoughRows = 32;
 };
 
-// Calls use(product, visits) for as many images at a time as kPanelBytes holds panels of.
+// Calls use(product) for as many images at a time as kPanelBytes holds padded copies of.
 template <class Use>
 void each_chunk(const int8_t* x, size_t n, const ConvShape& s, const Sink& sink, Workspace& work,
                 Use use) {
     const size_t image = size_t{s.channels} * s.height * s.width;
-    const size_t chunk =
-        std::max<size_t>(1, static_cast<size_t>(kPanelBytes / add_scratch_bytes(s, work.ops)));
+    const size_t chunk = std::max<size_t>(1, kPanelBytes / padded_size(s));
     for (size_t first = 0; first < n; first += chunk) {
         Panels panels(x + first * image, std::min(chunk, n - first), s, work);
         use(Product{panels, sink.rows / s.groups, first * s.out_pixels(), sink, work});
@@ -193,8 +196,8 @@ void add_conv2d(const ResidentUnits& lists, const int8_t* x, size_t n, const Con
     each_chunk(x, n, s, sink, work, [&](const Product& product) { product.multiply(all); });
 }
 
-void add_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& s,
-                const Sink& sink, Workspace& work) {
+void add_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& s, const Sink& sink,
+                Workspace& work) {
     const uint32_t threads = work.threads.count();
     each_chunk(x, n, s, sink, work, [&](const Product& product) {
         const Panels& panels = product.panels;
@@ -208,8 +211,8 @@ void add_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& 
                 work.threads.run([&](uint32_t part) {
                     const auto [begin, end] = share(rows.count, 1, part, threads);
                     const UnitMaker maker(panels.fan_in(), product.group_rows, limit, work.ops);
-                    made[part] = maker.make(rows.part(begin + done[part], end),
-                                            work.weights.lists[part]);
+                    made[part] =
+                        maker.make(rows.part(begin + done[part], end), work.weights.lists[part]);
                     for (const UnitRows& list : made[part]) done[part] += list.count;
                 });
                 std::vector<UnitRows> lists;

@@ -8,7 +8,7 @@
 namespace slt {
 
 // x [n, channels, height, width], values in [-127, 127]; `visit` shows the layer's rows, once for
-// as many images as kPanelBytes holds panels of, and `sink` takes their sums.
+// as many images as kPanelBytes holds padded copies of, and `sink` takes their sums.
 void add_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& shape,
                 const Sink& sink, Workspace& work);
 void add_conv2d(const ResidentUnits& lists, const int8_t* x, size_t n, const ConvShape& shape,
@@ -17,8 +17,8 @@ void add_conv2d(const ResidentUnits& lists, const int8_t* x, size_t n, const Con
 void add_linear(const Visit& visit, const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink,
                 Workspace& work);
 
-// Bytes of panels and of the padded image that add_conv2d wants for one image at most; a double,
-// which cannot overflow.
+// Bytes of panels and of the padded image that add_conv2d wants at most for one image on one
+// thread; a double, which cannot overflow.
 double add_scratch_bytes(const ConvShape& shape, const Ops& ops);
 // Rows that have lists together where an image has so many output pixels: their sums stay in the
 // first-level cache.

@@ -64,8 +64,13 @@ Sink sink_of(const Requantiser& requantiser, const std::optional<Bytes>& residua
     if (residual) check_shape(*residual, shape, "residual");
     if (requantiser.channels() != 1 && requantiser.channels() != sizes[1])
         refuse("the requantiser has a wrong number of channels");
-    return {requantiser, residual ? residual->data() : nullptr,
-            static_cast<uint32_t>(sizes[1]), pixels, to.values, to.logits, ops};
+    return {requantiser,
+            residual ? residual->data() : nullptr,
+            static_cast<uint32_t>(sizes[1]),
+            pixels,
+            to.values,
+            to.logits,
+            ops};
 }
 
 std::unique_ptr<Int8Layer> make_layer(std::shared_ptr<slt::LayerCode> code, const std::string& keep,
@@ -82,9 +87,9 @@ std::unique_ptr<Int8Layer> make_layer(std::shared_ptr<slt::LayerCode> code, cons
     }
     const auto form = keep == "none"     ? Int8Layer::Keep::none
                       : keep == "planes" ? Int8Layer::Keep::planes
-                      : keep == "lists"  ? Int8Layer::Keep::lists
-                                         : (refuse("keep must be none, planes or lists"),
-                                            Int8Layer::Keep::none);
+                      : keep == "lists"
+                          ? Int8Layer::Keep::lists
+                          : (refuse("keep must be none, planes or lists"), Int8Layer::Keep::none);
     if (kernel != "add" && kernel != "dot") refuse("kernel must be add or dot");
     py::gil_scoped_release release;
     return std::make_unique<Int8Layer>(

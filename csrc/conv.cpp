@@ -136,7 +136,10 @@ void multiply_planes(const PlaneRows& rows, uint32_t bundle, const Panels& panel
 }  // namespace
 
 Workspace::Workspace(const WeightMemoryPtr& memory, uint32_t thread_count, const Ops& table)
-    : threads(thread_count), weights(memory, threads.count()), ops(table), sums(threads.count()),
+    : threads(thread_count),
+      weights(memory, threads.count()),
+      ops(table),
+      sums(threads.count()),
       short_panel(threads.count()),
       int_sums(threads.count()) {}
 
@@ -174,8 +177,7 @@ double LayerWeights::scratch_bytes(const Ops& ops) const {
     const uint32_t width = panel_width(bundle_for(shape_.out_pixels(), ops), ops);
     const double panels = static_cast<double>((shape_.out_pixels() + width - 1) / width);
     const double rows = static_cast<double>(panel_rows(fan_in_));
-    return 4.0 *
-           (shape_.groups * panels * rows * width + static_cast<double>(padded_size(shape_)));
+    return 4.0 * (shape_.groups * panels * rows * width + static_cast<double>(padded_size(shape_)));
 }
 
 void LayerWeights::visit_planes(Workspace& work,

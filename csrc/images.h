@@ -1,5 +1,5 @@
-// Where a convolution finds its pixels: padded copies of images, offsets of positions, runs of pixels. Shared by the
-// kernels for float and for int8.
+// Where a convolution finds its pixels: padded copies of images, offsets of positions, runs of
+// pixels. Shared by the kernels for float and for int8.
 #pragma once
 
 #include <algorithm>
@@ -29,11 +29,20 @@ inline size_t padded_size(const ConvShape& s) {
 template <class T>
 void copy_row(const T* from, size_t count, T* to) {
     switch (count) {
-        case 4: std::memcpy(to, from, 4 * sizeof(T)); return;
-        case 8: std::memcpy(to, from, 8 * sizeof(T)); return;
-        case 16: std::memcpy(to, from, 16 * sizeof(T)); return;
-        case 32: std::memcpy(to, from, 32 * sizeof(T)); return;
-        default: std::memcpy(to, from, count * sizeof(T));
+        case 4:
+            std::memcpy(to, from, 4 * sizeof(T));
+            return;
+        case 8:
+            std::memcpy(to, from, 8 * sizeof(T));
+            return;
+        case 16:
+            std::memcpy(to, from, 16 * sizeof(T));
+            return;
+        case 32:
+            std::memcpy(to, from, 32 * sizeof(T));
+            return;
+        default:
+            std::memcpy(to, from, count * sizeof(T));
     }
 }
 
@@ -47,8 +56,7 @@ const T* pad_images(const T* x, size_t n, const ConvShape& s, std::vector<T>& bu
     const size_t planes = n * s.channels, size = padded_size(s) / s.channels;
     T* copies = room(buffer, planes * size + slack);
     threads.run([&](uint32_t part) {
-        const auto [begin, end] =
-            share(static_cast<uint32_t>(planes), 1, part, threads.count());
+        const auto [begin, end] = share(static_cast<uint32_t>(planes), 1, part, threads.count());
         if (begin < end) std::memset(copies + begin * size, 0, (end - begin) * size * sizeof(T));
         const T* from = x + size_t{begin} * s.height * s.width;
         for (size_t plane = begin; plane < end; ++plane) {

@@ -37,7 +37,8 @@ RequantiseChannel narrow(int64_t m, int64_t b, int64_t s, int64_t m_r, int64_t l
                       kMost = std::numeric_limits<int32_t>::max();
     const int64_t c = b + ((int64_t{1} << s) >> 1);
     const int64_t reach = int64_t{128} * std::abs(m_r);
-    const auto make = [&](int64_t least, int64_t most, int64_t factor, int64_t residual, int64_t add) {
+    const auto make = [&](int64_t least, int64_t most, int64_t factor, int64_t residual,
+                          int64_t add) {
         return RequantiseChannel{static_cast<int32_t>(least),
                                  static_cast<int32_t>(most),
                                  static_cast<int32_t>(factor),
@@ -46,9 +47,7 @@ RequantiseChannel narrow(int64_t m, int64_t b, int64_t s, int64_t m_r, int64_t l
                                  static_cast<uint32_t>(s),
                                  static_cast<int32_t>(low)};
     };
-    const auto constant = [&](int64_t value) {
-        return make(0, 0, 0, 0, value);
-    };
+    const auto constant = [&](int64_t value) { return make(0, 0, 0, 0, value); };
     if (m == 0) {
         if (std::abs(c) > kFar) return constant(c > 0 ? kFar : -kFar);
         return make(0, 0, 0, m_r, c);
@@ -88,8 +87,10 @@ void Requantiser::store(size_t channel, uint32_t rows, size_t count, const Sum* 
                         const Ops& ops) const {
     const size_t step = channels_.size() > 1;
     const auto kernel = [&] {
-        if constexpr (sizeof(Sum) == 4) return ops.requantise;
-        else return ops.requantise_shorts;
+        if constexpr (sizeof(Sum) == 4)
+            return ops.requantise;
+        else
+            return ops.requantise_shorts;
     }();
     kernel(sums, sums_stride, residual, stride, rows, count, &channels_[channel * step], step, out);
 }
@@ -111,9 +112,9 @@ void Requantiser::store(size_t channel, uint32_t rows, size_t count, const Sum* 
     }
 }
 
-#define SLT_STORE(Sum, Out)                                                                  \
-    template void Requantiser::store(size_t, uint32_t, size_t, const Sum*, size_t,           \
-                                     const int8_t*, Out*, size_t, const Ops&) const
+#define SLT_STORE(Sum, Out)                                                                       \
+    template void Requantiser::store(size_t, uint32_t, size_t, const Sum*, size_t, const int8_t*, \
+                                     Out*, size_t, const Ops&) const
 SLT_STORE(int16_t, int8_t);
 SLT_STORE(int32_t, int8_t);
 SLT_STORE(int16_t, int32_t);
@@ -163,9 +164,9 @@ Int8Layer::Int8Layer(std::shared_ptr<const LayerCode> code, Keep keep, Kernel ke
         throw std::invalid_argument("the layer's weights do not fit its shape");
     }
     if (keep == Keep::lists && kernel == Kernel::add && !is_linear(shape)) {
-        lists_ = ResidentUnits::make(*code_, out_ / shape.groups,
-                                     add_rows(shape.out_pixels(), work.ops), work.weights,
-                                     work.threads, work.ops);
+        lists_ =
+            ResidentUnits::make(*code_, out_ / shape.groups, add_rows(shape.out_pixels(), work.ops),
+                                work.weights, work.threads, work.ops);
     }
     if (keep != Keep::none && !lists_) {
         planes_ = std::make_unique<ResidentPlanes>(*code_, work.weights, work.threads, work.ops);

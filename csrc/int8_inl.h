@@ -1,5 +1,5 @@
-// int8 layers by additions, and what all int8 layers end with. Included like conv_inl.h, after it and
-// after these primitives:
+// int8 layers by additions, and what all int8 layers end with. Included like conv_inl.h, after it
+// and after these primitives:
 //   u16v widen(const int8_t* p)         kBytes / 2 bytes as int16
 //   u8v bit_bytes(uint64_t bits)        all ones where one of the first kBytes bits is set
 //   ByteSums add_bytes(ByteSums, u8v)   adds int8 values to zeroed sums of neighbours
@@ -16,8 +16,8 @@
 // subtracted. Units are in order of their length: a loop's number of turns seldom changes, so that
 // its last turn is foreseen, and nothing is padded.
 //
-// Sums are int16, modulo 2^16: no matter how they come about, they are right where the true value is
-// in range. |sum| <= 127 * (kept weights) <= 127 * kNarrowKept = 32766 while a row has not more
+// Sums are int16, modulo 2^16: no matter how they come about, they are right where the true value
+// is in range. |sum| <= 127 * (kept weights) <= 127 * kNarrowKept = 32766 while a row has not more
 // kept weights than that since its sums were last widened into int32, which the lists' entry sees
 // to. A block of 256 positions never has more.
 
@@ -43,7 +43,26 @@ inline u16v load_pixels(const int8_t* p) {
     return u16v(pairs << 8 >> 8);  // the first of each two
 }
 
-// The runs in whole vectors, which write over their end, in order.
+// Pieces of runs, whole vectors that write over a run's end, and so must be in order. Where kPieces
+// is not 0 it is their number, and their places stay in registers.
+template <uint32_t kStride, uint32_t kPieces>
+void gather_pieces(const int8_t* image, const uint32_t* offsets, uint32_t rows,
+                   const uint32_t* from, const uint32_t* at, uint32_t pieces, uint32_t width,
+                   int16_t* to) {
+    uint32_t places[2][kPieces + 1];
+    for (uint32_t i = 0; i < kPieces; ++i) places[0][i] = from[i], places[1][i] = at[i];
+    for (uint32_t row = 0; row < rows; ++row, to += width) {
+        const int8_t* pixels = image + offsets[row];
+        if (kPieces == 0) {
+            for (uint32_t i = 0; i < pieces; ++i)
+                store_shorts(to + at[i], load_pixels<kStride>(pixels + from[i]));
+        }
+#pragma GCC unroll 8
+        for (uint32_t i = 0; i < kPieces; ++i)
+            store_shorts(to + places[1][i], load_pixels<kStride>(pixels + places[0][i]));
+    }
+}
+
 template <uint32_t kStride>
 void gather_vectors(const int8_t* image, const uint32_t* offsets, uint32_t rows, const Run* runs,
                     uint32_t count, uint32_t width, int16_t* to) {
@@ -55,11 +74,10 @@ void gather_vectors(const int8_t* image, const uint32_t* offsets, uint32_t rows,
             at[pieces] = filled + j;
         }
     }
-    for (uint32_t row = 0; row < rows; ++row, to += width) {
-        const int8_t* pixels = image + offsets[row];
-        for (uint32_t i = 0; i < pieces; ++i)
-            store_shorts(to + at[i], load_pixels<kStride>(pixels + from[i]));
-    }
+    const auto gather = pieces == 4   ? gather_pieces<kStride, 4>
+                        : pieces == 8 ? gather_pieces<kStride, 8>
+                                      : gather_pieces<kStride, 0>;
+    gather(image, offsets, rows, from, at, pieces, width, to);
 }
 
 // Row i of `rows` takes, for each run in order, `length` pixels `stride` apart from image +
@@ -390,8 +408,8 @@ void requantise_rows(const Sum* sums, size_t sums_stride, const int8_t* residual
     }
 }
 
-// `rows` rows of `count` sums; out and residual (null: r = 0) go on after `stride`. The channel goes
-// on by channel_step, 0 or 1, with each row.
+// `rows` rows of `count` sums; out and residual (null: r = 0) go on after `stride`. The channel
+// goes on by channel_step, 0 or 1, with each row.
 void requantise(const int32_t* sums, size_t sums_stride, const int8_t* residual, size_t stride,
                 uint32_t rows, size_t count, const RequantiseChannel* channel, size_t channel_step,
                 int8_t* out) {
@@ -405,8 +423,8 @@ void requantise(const int32_t* sums, size_t sums_stride, const int8_t* residual,
 }
 
 void requantise_shorts(const int16_t* sums, size_t sums_stride, const int8_t* residual,
-                       size_t stride, uint32_t rows, size_t count,
-                       const RequantiseChannel* channel, size_t channel_step, int8_t* out) {
+                       size_t stride, uint32_t rows, size_t count, const RequantiseChannel* channel,
+                       size_t channel_step, int8_t* out) {
     if (residual) {
         requantise_rows<true>(sums, sums_stride, residual, stride, rows, count, channel,
                               channel_step, out);
@@ -422,7 +440,8 @@ void quantise(const float* x, size_t count, float scale, int8_t* out) {
         float v = x[i] / scale;
         v = v < -127.0f ? -127.0f : v;
         v = v > 127.0f ? 127.0f : v;
-        // |v| < 2^22: adding 1.5 * 2^23 rounds to an integer, ties to even, which its low bits hold.
+        // |v| < 2^22: adding 1.5 * 2^23 rounds to an integer, ties to even, which its low bits
+        // hold.
         v += 0x1.8p23f;
         int32_t bits;
         __builtin_memcpy(&bits, &v, 4);

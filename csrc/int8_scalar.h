@@ -1,5 +1,5 @@
-// The slow twin of int8_inl.h: the same functions as plain loops. Included by ops_scalar.cpp. Panels
-// are as wide as with 8 shorts a vector.
+// The slow twin of int8_inl.h: the same functions as plain loops. Included by ops_scalar.cpp.
+// Panels are as wide as with 8 shorts a vector.
 
 constexpr uint32_t kShorts = 8;
 
@@ -131,8 +131,8 @@ void requantise(const int32_t* sums, size_t sums_stride, const int8_t* residual,
 }
 
 void requantise_shorts(const int16_t* sums, size_t sums_stride, const int8_t* residual,
-                       size_t stride, uint32_t rows, size_t count,
-                       const RequantiseChannel* channel, size_t channel_step, int8_t* out) {
+                       size_t stride, uint32_t rows, size_t count, const RequantiseChannel* channel,
+                       size_t channel_step, int8_t* out) {
     requantise_rows(sums, sums_stride, residual, stride, rows, count, channel, channel_step, out);
 }
 

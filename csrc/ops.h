@@ -80,8 +80,8 @@ constexpr size_t kTilePadding = 64;
 // Panel rows of a whole block, two of them zeros.
 constexpr uint32_t kBlockRows = 130;
 
-// Unit lists (int8_inl.h): positions of a block in lists of bytes, and in wide ones, of uint16; kept
-// weights whose sum int16 holds; rows that have lists together at most.
+// Unit lists (int8_inl.h): positions of a block in lists of bytes, and in wide ones, of uint16;
+// kept weights whose sum int16 holds; rows that have lists together at most.
 constexpr uint32_t kNarrowBlock = 256, kWideBlock = 1024, kNarrowKept = 258, kUnitRows = 128;
 // Bytes behind images and panels that gather_bytes may touch.
 constexpr size_t kGatherSlack = 64;
@@ -91,8 +91,8 @@ enum class PeakLoop { add_f32, add_i16, add_load_f32, add_load_i16, dot, load };
 // Of a buffer that lies in any first-level cache; any buffer is a multiple of it.
 constexpr size_t kPeakL1Bytes = size_t{12} << 10;
 
-// What gives one output channel's int8 value in 32 bits (int8.cpp proves it exact): with a = clamp(acc, lo, hi),
-// clamp((a * m + r * m_r + c) >> s, low, 127), products and sums modulo 2^32.
+// What gives one output channel's int8 value in 32 bits (int8.cpp proves it exact): with a =
+// clamp(acc, lo, hi), clamp((a * m + r * m_r + c) >> s, low, 127), products and sums modulo 2^32.
 struct RequantiseChannel {
     int32_t lo, hi, m, m_r, c;
     uint32_t s;
@@ -187,8 +187,7 @@ struct Ops {
     // kListPadding bytes behind; returns their end. since[row]: kept weights since the sums were
     // last widened.
     uint8_t* (*list_units)(const uint64_t* kept, const uint64_t* sign, size_t row_words,
-                           uint32_t rows, uint32_t words, bool wide, uint16_t* since,
-                           uint8_t* out);
+                           uint32_t rows, uint32_t words, bool wide, uint16_t* since, uint8_t* out);
 
     // Sums [rows][vectors] of a panel of 1, 2 or 4 vectors by the unit lists of `blocks` blocks:
     // true where they are in wide_sums, false where int16 holds them and they are in sums.
@@ -203,8 +202,8 @@ struct Ops {
     // `rows` rows of `count` sums to int8; out and residual (null: r = 0) go on after `stride`, the
     // channel by channel_step, 0 or 1.
     void (*requantise)(const int32_t* sums, size_t sums_stride, const int8_t* residual,
-                       size_t stride, uint32_t rows, size_t count,
-                       const RequantiseChannel* channel, size_t channel_step, int8_t* out);
+                       size_t stride, uint32_t rows, size_t count, const RequantiseChannel* channel,
+                       size_t channel_step, int8_t* out);
     void (*requantise_shorts)(const int16_t* sums, size_t sums_stride, const int8_t* residual,
                               size_t stride, uint32_t rows, size_t count,
                               const RequantiseChannel* channel, size_t channel_step, int8_t* out);

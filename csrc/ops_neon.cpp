@@ -134,8 +134,7 @@ typedef int32x4_t ByteSums;
 inline u16v widen(const int8_t* p) { return u16v(vmovl_s8(vld1_s8(p))); }
 inline u8v bit_bytes(uint64_t bits) {
     const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
-    const uint8x16_t word =
-        vcombine_u8(vdup_n_u8(uint8_t(bits)), vdup_n_u8(uint8_t(bits >> 8)));
+    const uint8x16_t word = vcombine_u8(vdup_n_u8(uint8_t(bits)), vdup_n_u8(uint8_t(bits >> 8)));
     return u8v(vtstq_u8(word, bit));
 }
 inline ByteSums add_bytes(ByteSums sums, u8v v) {

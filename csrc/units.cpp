@@ -25,8 +25,7 @@ size_t most_bytes(uint64_t kept, uint32_t rows, uint32_t fan_in, bool wide) {
 }  // namespace
 
 UnitMaker::Plan UnitMaker::plan(const PlaneRows& rows, uint32_t first, size_t room) const {
-    const uint32_t group_end =
-        ((rows.first + first) / group_rows_ + 1) * group_rows_ - rows.first;
+    const uint32_t group_end = ((rows.first + first) / group_rows_ + 1) * group_rows_ - rows.first;
     const uint32_t limit = std::min({rows.count, group_end, first + std::min(limit_, kUnitRows)});
     const size_t wide_words = kWideBlock / 64;
     uint64_t kept = 0, most = 0;  // of a row in a wide block
@@ -61,13 +60,13 @@ std::vector<UnitRows> UnitMaker::make(const PlaneRows& rows, WeightVector<uint8_
         const size_t block_words = (p.wide ? kWideBlock : kNarrowBlock) / 64;
         for (size_t word = 0; word < rows.row_words; word += block_words) {
             const size_t begin = p.first * rows.row_words + word;
-            at = ops_.list_units(
-                rows.kept + begin, rows.sign + begin, rows.row_words, p.count,
-                static_cast<uint32_t>(std::min(block_words, rows.row_words - word)), p.wide, since,
-                at);
+            at =
+                ops_.list_units(rows.kept + begin, rows.sign + begin, rows.row_words, p.count,
+                                static_cast<uint32_t>(std::min(block_words, rows.row_words - word)),
+                                p.wide, since, at);
         }
-        made.push_back({rows.first + p.first, p.count, p.wide, lists,
-                        static_cast<size_t>(at - lists)});
+        made.push_back(
+            {rows.first + p.first, p.count, p.wide, lists, static_cast<size_t>(at - lists)});
         at += reinterpret_cast<uintptr_t>(at) % 2;  // wide lists are of uint16
     }
     return made;
@@ -83,8 +82,7 @@ std::unique_ptr<ResidentUnits> ResidentUnits::make(const LayerCode& code, uint32
     size_t bytes = 0;
     stream_planes(code, scratch, threads, ops, [&](const PlaneRows& rows) {
         for (uint32_t row = 0; row < rows.count && bytes <= most;) {
-            for (const UnitRows& made :
-                 maker.make(rows.part(row, rows.count), scratch.lists[0])) {
+            for (const UnitRows& made : maker.make(rows.part(row, rows.count), scratch.lists[0])) {
                 units->groups_.push_back({made.first, made.count, made.wide,
                                           WeightVector<uint8_t>(made.lists, made.lists + made.bytes,
                                                                 Counted<uint8_t>(code.memory()))});

@@ -1,5 +1,5 @@
-// The int8 kernels on every ISA, in every form of the weights and with several threads, against sums
-// in int64, weight by weight, and the formula of docs/numerics.md.
+// The int8 kernels on every ISA, in every form of the weights and with several threads, against
+// sums in int64, weight by weight, and the formula of docs/numerics.md.
 #include <algorithm>
 #include <limits>
 #include <memory>
@@ -139,8 +139,8 @@ const slt::Int8Layer::Keep kForms[] = {slt::Int8Layer::Keep::none, slt::Int8Laye
                                        slt::Int8Layer::Keep::lists};
 
 // Of a layer and images, every ISA, form and kernel; with a residual and without, and as logits.
-void check_layer(Cases& cases, const std::shared_ptr<slt::LayerCode>& code,
-                 const slt::ConvShape& s, size_t n, bool extreme) {
+void check_layer(Cases& cases, const std::shared_ptr<slt::LayerCode>& code, const slt::ConvShape& s,
+                 size_t n, bool extreme) {
     const uint32_t out = code->fields().out;
     const size_t floats = size_t{s.channels} * s.height * s.width, pixels = s.out_pixels();
     const std::vector<int> weights = weights_of(*code);
@@ -171,10 +171,10 @@ void check_layer(Cases& cases, const std::shared_ptr<slt::LayerCode>& code,
                 std::vector<int8_t> values(sums.size(), 99);
                 std::vector<int32_t> logits(sums.size(), 99);
                 const int8_t* r = cases.between(0, 1) ? residual.data() : nullptr;
-                layer.conv2d(x.data(), n, {requantiser, r, out, pixels, values.data(), nullptr, *ops},
-                             work);
-                layer.conv2d(x.data(), n, {requantiser, r, out, pixels, nullptr, logits.data(), *ops},
-                             work);
+                layer.conv2d(x.data(), n,
+                             {requantiser, r, out, pixels, values.data(), nullptr, *ops}, work);
+                layer.conv2d(x.data(), n,
+                             {requantiser, r, out, pixels, nullptr, logits.data(), *ops}, work);
                 bool right = true;
                 for (size_t i = 0; i < sums.size(); ++i) {
                     const size_t o = i / pixels % out;
@@ -211,10 +211,11 @@ void one_linear(Cases& cases) {
     check_layer(cases, random_layer(cases, out, s.channels), s, cases.between(1, 9), false);
 }
 
-// Every weight kept and every activation as large as can be, around the sizes of blocks: any signs, and those that
-// give the largest and the least sums.
+// Every weight kept and every activation as large as can be, around the sizes of blocks: any signs,
+// and those that give the largest and the least sums.
 void extremes(Cases& cases) {
-    for (const uint32_t fan_in : {127u, 128u, 129u, 255u, 256u, 257u, 258u, 259u, 511u, 513u, 1030u}) {
+    for (const uint32_t fan_in :
+         {127u, 128u, 129u, 255u, 256u, 257u, 258u, 259u, 511u, 513u, 1030u}) {
         for (const uint32_t width : {1u, 3u, 17u}) {
             slt::ConvShape s;
             s.channels = fan_in;
@@ -223,18 +224,21 @@ void extremes(Cases& cases) {
             const auto code = layer(cases.next(), 1, fan_in, 0, 0, 0);
             const std::vector<int> weights = weights_of(*code);
             std::vector<int8_t> x;
-            for (const int weight : weights) x.insert(x.end(), width, static_cast<int8_t>(127 * weight));
+            for (const int weight : weights)
+                x.insert(x.end(), width, static_cast<int8_t>(127 * weight));
             for (const slt::Ops* ops : slt::available_ops()) {
                 for (const auto form : kForms) {
                     slt::Workspace work(code->memory(), 1, *ops);
                     const slt::Int8Layer made(code, form, slt::Int8Layer::Kernel::add, s, work);
                     const slt::Requantiser one({1}, {0}, 0, 0, -127);
                     std::vector<int32_t> sums(width);
-                    made.conv2d(x.data(), 1, {one, nullptr, 1, width, nullptr, sums.data(), *ops}, work);
+                    made.conv2d(x.data(), 1, {one, nullptr, 1, width, nullptr, sums.data(), *ops},
+                                work);
                     check(sums == std::vector<int32_t>(width, static_cast<int32_t>(127 * fan_in)),
                           std::string("the largest sums, ") + ops->name);
                     for (int8_t& value : x) value = static_cast<int8_t>(-value);
-                    made.conv2d(x.data(), 1, {one, nullptr, 1, width, nullptr, sums.data(), *ops}, work);
+                    made.conv2d(x.data(), 1, {one, nullptr, 1, width, nullptr, sums.data(), *ops},
+                                work);
                     check(sums == std::vector<int32_t>(width, -static_cast<int32_t>(127 * fan_in)),
                           std::string("the least sums, ") + ops->name);
                     for (int8_t& value : x) value = static_cast<int8_t>(-value);

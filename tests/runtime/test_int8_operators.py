@@ -39,7 +39,7 @@ class Case:
 
 def conv_sums(
     x: np.ndarray, weights: np.ndarray, kernel: tuple[int, int], stride: int, padding: int, groups: int
-):
+) -> np.ndarray:
     """int64 [n, out, rows, columns] of x int8 [n, c, h, w]; columns of weights are (row, column, channel)."""
     n, channels, *_ = x.shape
     out = len(weights)
@@ -52,8 +52,15 @@ def conv_sums(
 
 
 def rounded(
-    sums: np.ndarray, m, b, s: int, residual=None, m_r: int = 0, low: int = -127, logits: bool = False
-):
+    sums: np.ndarray,
+    m: np.ndarray,
+    b: np.ndarray,
+    s: int,
+    residual: np.ndarray | None = None,
+    m_r: int = 0,
+    low: int = -127,
+    logits: bool = False,
+) -> np.ndarray:
     """The formula of docs/numerics.md in int64; m and b [channels] along axis 1."""
     shape = (1, -1) + (1,) * (sums.ndim - 2)
     y = sums.astype(np.int64) * np.reshape(m, shape).astype(np.int64) + np.reshape(b, shape) + ((1 << s) >> 1)
@@ -63,7 +70,9 @@ def rounded(
     return np.clip(y >> s, *ends).astype(np.int32 if logits else np.int8)
 
 
-def random_rounding(random: np.random.Generator, channels: int, spread: float):
+def random_rounding(
+    random: np.random.Generator, channels: int, spread: float
+) -> tuple[np.ndarray, np.ndarray, int, int]:
     """(m, b, s, m_r) that bring sums of about `spread` to int8; s = 0 and negative m among them."""
     s = int(random.integers(0, 23))
     most = min(32767, max(1, int(127 / max(spread, 1) * 2**s)))
@@ -98,7 +107,7 @@ def check_layer(case: Case, layer: _core.Int8Layer, x: np.ndarray, sums: np.ndar
 
 def check_conv(
     network: Network, seed: int, density: float, n: int, isa: str, form: str, kernel: str, threads: int = 1
-):
+) -> None:
     case = Case(network, seed, density, isa, threads)
     node, shape = network.nodes[0], network.layers[0]
     x = random_bytes(np.random.default_rng(seed), (n, *network.input))
@@ -159,6 +168,28 @@ def test_linear(features: int, out: int, isa: str, form: str, kernel: str) -> No
         x = random_bytes(np.random.default_rng(seed), (3, features))
         layer = _core.Int8Layer(case.code, form, kernel, (features, 1, 1), (1, 1), 1, 1, 0, case.work)
         check_layer(case, layer, x, x.astype(np.int64) @ case.weights.T, seed)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_more_images_than_one_pass_takes(form: str, threads: int) -> None:
+    network = one_conv(16, 3, (1, 1), (90, 90), padding=0)
+    check_conv(network, 1, 0.3, 40, "", form, "add", threads)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("density", [0.05, 0.5, 1.0])
+def test_resident_weights_take_two_bits(density: float, kernel: str) -> None:
+    for out, inputs in ((64, 64), (3, 300), (70, 7)):
+        network = one_conv(inputs, out)
+        case = Case(network, 1, density, "")
+        size = case.weights.size / 4 + 8 * out
+        for form in ("planes", "lists"):
+            layer = _core.Int8Layer(case.code, form, kernel, network.input, (3, 3), 1, 1, 1, case.work)
+            assert layer.kept == (
+                "lists" if form == "lists" and kernel == "add" and density == 0.05 else "planes"
+            )
+            assert 0 < layer.resident_bytes <= size
 
 
 @settings(max_examples=60, deadline=None)
