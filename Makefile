@@ -90,7 +90,7 @@ native: $(VENV)/.tools
 
 # The Python tests of files, masks and kernels on a module compiled with the sanitizers, damaged files among them.
 # Leaks are not looked for: the interpreter has its own.
-SANITIZED := $(addprefix $(CURDIR)/tests/,format codec runtime/test_operators.py)
+SANITIZED := $(addprefix $(CURDIR)/tests/,format codec $(addprefix runtime/test_,operators.py int8_operators.py int8_plan.py))
 sanitize: export OMP_NUM_THREADS = 1
 sanitize: $(VENV)/.test
 	CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -O1 -g" LDFLAGS="-fsanitize=address,undefined" \

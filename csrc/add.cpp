@@ -227,23 +227,27 @@ void add_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& 
 void add_linear(const Visit& visit, const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink,
                 Workspace& work) {
     const size_t columns = (size_t{fan_in} + 127) / 128 * 128;
-    int8_t* images = room(work.padded_bytes, n * columns);  // the kernel reads whole words
-    for (size_t i = 0; i < n; ++i) {
-        std::memcpy(images + i * columns, x + i * fan_in, fan_in);
-        std::memset(images + i * columns + fan_in, 0, columns - fan_in);
-    }
-    visit([&](const PlaneRows& all) {
-        work.threads.run([&](uint32_t part) {
-            const auto [begin, end] = share(all.count, 4, part, work.threads.count());
-            if (begin == end) return;
-            const PlaneRows rows = all.part(begin, end);
-            int32_t* sums = room(work.int_sums[part], n * rows.count);
-            work.ops.linear_bytes(rows.kept, rows.sign, rows.row_words, rows.count, images, columns,
-                                  n, sums, rows.count);
-            for (size_t i = 0; i < n; ++i)
-                sink.store_rows(rows.first, rows.count, i, 1, sums + i * rows.count, 1);
+    const size_t chunk = std::max<size_t>(1, kPanelBytes / (columns + 4 * size_t{sink.rows}));
+    for (size_t first = 0; first < n; first += chunk, x += chunk * fan_in) {
+        const size_t count = std::min(chunk, n - first);
+        int8_t* images = room(work.padded_bytes, count * columns);  // the kernel reads whole words
+        for (size_t i = 0; i < count; ++i) {
+            std::memcpy(images + i * columns, x + i * fan_in, fan_in);
+            std::memset(images + i * columns + fan_in, 0, columns - fan_in);
+        }
+        visit([&](const PlaneRows& all) {
+            work.threads.run([&](uint32_t part) {
+                const auto [begin, end] = share(all.count, 4, part, work.threads.count());
+                if (begin == end) return;
+                const PlaneRows rows = all.part(begin, end);
+                int32_t* sums = room(work.int_sums[part], count * rows.count);
+                work.ops.linear_bytes(rows.kept, rows.sign, rows.row_words, rows.count, images,
+                                      columns, count, sums, rows.count);
+                for (size_t i = 0; i < count; ++i)
+                    sink.store_rows(rows.first, rows.count, first + i, 1, sums + i * rows.count, 1);
+            });
         });
-    });
+    }
 }
 
 }  // namespace slt

@@ -160,7 +160,7 @@ void global_sum(const Bytes& x, py::array out, const Requantiser& requantiser) {
     const size_t n = images_of(x, 4), channels = size_of(x, 1);
     const auto shape = {n, channels};
     const size_t pixels = size_of(x, 2) * size_of(x, 3);
-    if (pixels >= size_t{1} << 24) refuse("a plane of 2^24 pixels or more");
+    if (127 * pixels > size_t{INT32_MAX}) refuse("the sum of a plane may pass 2^31");
     const Sink sink = sink_of(requantiser, {}, shape, out, slt::ops());
     py::gil_scoped_release release;
     slt::global_sum_int8(x.data(), n * channels, pixels, sink);

@@ -106,7 +106,7 @@ def check(network: Network, quantisation: Quantisation, coats: Sequence[int]) ->
         raise TicketError("bad-value", f"{len(codes)} scales, where {wanted} values have one", where)
     step = 16 if quantisation.pow2 else 1
     for code in codes:
-        if code not in CODES or code % step:
+        if not isinstance(code, int) or code not in CODES or code % step:
             of_step = " divisible by 16, as scales are powers of two," if quantisation.pow2 else ""
             message = f"code {code} of a scale, where they are{of_step} in [{CODES[0]}, {CODES[-1]}]"
             raise TicketError("bad-value", message, where)

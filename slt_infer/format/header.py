@@ -5,6 +5,7 @@ sections 4 and 6).
 from __future__ import annotations
 
 import itertools
+import operator
 import struct
 from typing import Annotated, Literal, TypeVar
 
@@ -336,8 +337,9 @@ def _quantisation(ticket: Ticket) -> msgspec.Raw:
     if given is None:
         return msgspec.Raw(NO_QUANTISATION)
     try:
-        return msgspec.Raw(msgspec.msgpack.encode(Int8(bool(given.pow2), tuple(map(int, given.codes)))))
-    except (OverflowError, ValueError) as error:
+        codes = tuple(map(operator.index, given.codes))
+        return msgspec.Raw(msgspec.msgpack.encode(Int8(bool(given.pow2), codes)))
+    except (OverflowError, TypeError, ValueError) as error:
         raise TicketError("bad-value", f"a code cannot be written: {error}", "quantisation") from error
 
 

@@ -38,6 +38,8 @@ class CpuBackend:
         else:
             self.schedule = schedule(ticket.network, 1, joined(ticket.network))
         arena = (4 if dtype == "f32" else 1) * self.schedule.arena
+        if dtype == "int8":  # logits do not fit the arena
+            arena += 4 * math.prod(self.schedule.shapes[-1])
         if arena > max_memory:  # before anything is allocated
             raise SltError(
                 "memory", f"one image needs {arena} bytes of activations, over {max_memory}", "plan"
@@ -54,6 +56,7 @@ class CpuBackend:
         self.isa: str = self.layers.work.isa
         self.report = self.layers.report
         self._arena = np.empty(0, dtype=self.layers.dtype)
+        self._logits = np.empty((0, *self.schedule.shapes[-1]), dtype=self.layers.logits)
         self._passes: dict[int, _Pass] = {}
 
     @property
@@ -71,18 +74,24 @@ class CpuBackend:
     def _pass(self, images: int) -> _Pass:
         if images not in self._passes:
             if images * self.schedule.arena > self._arena.size:
-                self._arena = _aligned(images * self.schedule.arena, self.layers.dtype)
                 self._passes = {}
+                self._arena = _aligned(images * self.schedule.arena, self.layers.dtype)
+                if self.layers.logits != self.layers.dtype:
+                    self._logits = np.empty((images, *self.schedule.shapes[-1]), dtype=self.layers.logits)
             if len(self._passes) >= 8:
                 self._passes.clear()
-            self._passes[images] = _Pass(self.schedule, self.layers, self._arena, images)
+            self._passes[images] = _Pass(
+                self.schedule, self.layers, self._arena, self._logits[:images], images
+            )
         return self._passes[images]
 
 
 class _Pass:
     """All steps bound to their places in the arena, for one number of images."""
 
-    def __init__(self, plan: Schedule, layers: Layers[Any], arena: np.ndarray, images: int) -> None:
+    def __init__(
+        self, plan: Schedule, layers: Layers[Any], arena: np.ndarray, logits: np.ndarray, images: int
+    ) -> None:
         def view(value: int) -> np.ndarray:
             shape = (images, *plan.shapes[value])
             begin = images * plan.place[value]
@@ -93,7 +102,7 @@ class _Pass:
         outputs = {step.output: view(step.output) for step in steps}
         for step in steps:
             if step.output == last and layers.gives_logits(step):
-                outputs[last] = np.empty((images, *plan.shapes[last]), dtype=layers.logits)
+                outputs[last] = logits
         self.take, self.image, self.logits = layers.take, view(0), outputs.get(last, view(last))
         self.calls = [layers.call(s, [view(v) for v in s.inputs], outputs[s.output]) for s in steps]
 

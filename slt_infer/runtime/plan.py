@@ -11,6 +11,7 @@ import numpy as np
 
 from slt_infer import _core
 from slt_infer.errors import SltError
+from slt_infer.quantise import check_multipliers
 from slt_infer.runtime.cpu import CpuBackend, DType
 from slt_infer.runtime.int8 import logit_scale
 from slt_infer.runtime.layers import LayerReport, Mode
@@ -76,6 +77,8 @@ class Plan:
         if isa and isa not in _core.machine()["isas"]:
             known = ", ".join(_core.machine()["isas"])
             raise SltError("unknown-isa", f"{isa!r}; this machine runs {known}", "plan")
+        if dtype == "int8":
+            check_multipliers(ticket)
         self.network, self.preprocessing = ticket.network, ticket.preprocessing
         self.backend, self.mode, self.threads, self.dtype = backend, mode, threads, dtype
         self.multiplierless = multiplierless or dtype == "f32"

@@ -346,3 +346,18 @@ def test_refusals() -> None:
         _core.Int8Layer(case.code, "planes", "mul", network.input, (3, 3), 1, 1, 1, case.work)
     with pytest.raises(ValueError, match="keep must be"):
         _core.Int8Layer(case.code, "dense", "add", network.input, (3, 3), 1, 1, 1, case.work)
+
+
+def test_the_largest_planes_that_a_ticket_may_have():
+    pixels = (2**31 - 1) // 127
+    x = np.full((1, 1, 4060, 4164), 127, dtype=np.int8)
+    assert 2**24 <= x.size <= pixels
+    logits = np.zeros((1, 1), dtype=np.int32)
+    _core.global_sum_int8(x, logits, _core.Requantiser(np.array([1]), np.array([0]), 0))
+    assert logits == 127 * x.size
+    with pytest.raises(ValueError, match="2\\^31"):
+        _core.global_sum_int8(
+            np.zeros((1, 1, 1, pixels + 1), dtype=np.int8),
+            logits,
+            _core.Requantiser(np.array([1]), np.array([0]), 0),
+        )

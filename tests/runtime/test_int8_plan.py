@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from slt_infer import _core, models
-from slt_infer.errors import SltError
+from slt_infer.errors import SltError, TicketError
 from slt_infer.quantise import joined, scale_of
 from slt_infer.reference_int8 import joined_values, run_int8, values_int8
 from slt_infer.runtime import Plan, int8
@@ -265,3 +265,20 @@ def test_resident_keeps_two_bits_per_weight(network: Network, freeze: Freeze, mu
     for layer, report in zip(ticket.layers, net.layers, strict=True):
         assert 0 < report.weight_bytes <= layer.shape.weights / 4 + 8 * layer.shape.out
         assert report.weight_bytes <= (net.peak_weight_bytes or 0)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("codes", [(0,), (10**9, 0), (0.5, 0), (0, -1024)])
+def test_scales_that_cannot_be_run_are_refused_before_anything_is_made(codes, backend):
+    """Two values have scales, and multipliers of 2^64 do not fit."""
+    ticket = replace(random_ticket(one_linear(6, 3)), quantisation=Quantisation(codes))
+    with pytest.raises(TicketError) as refusal:
+        Plan(ticket, backend=backend, dtype="int8")
+    assert refusal.value.code == "bad-value"
+
+
+def test_a_linear_layer_of_more_images_than_are_copied_at_once():
+    """4 MiB of copies and sums hold about 1000 images."""
+    ticket = int8_ticket(one_linear(6, 1000))
+    x = images(ticket.network, 2500, seed=3)
+    assert np.array_equal(Plan(ticket, dtype="int8")(x), run_int8(ticket, x))
