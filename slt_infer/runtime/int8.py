@@ -27,20 +27,20 @@ from slt_infer.ticket import (
 )
 
 DOT = "dot products"
-# Convolutions with rows as long are faster as dot products than as additions where they are denser than this,
-# and, where lists are made anew at every use, where they give few pixels. Timed on layers of ResNet-18 and
-# ResNet-50 with AVX2 and scalar code. The others were not timed: an instruction for four products gains more
-# on additions than it costs lists.
+# Convolutions with rows as long are faster as dot products than as additions where they are denser than this
+# (the second number: where they give many pixels) and, where lists are made anew at every use, where they give
+# few pixels. Timed on layers of ResNet-18 and ResNet-50 with AVX2 and scalar code (docs/results/kernels.md).
+# The others were not timed: an instruction for four products gains more on additions than it costs lists.
 DOT_DENSITY = {
-    "scalar": 1.0,
-    "avx2": LIST_DENSITY,
-    "avx512": LIST_DENSITY,
-    "avx512vnni": 1 / 8,
-    "neon": LIST_DENSITY,
-    "neondot": 1 / 8,
+    "scalar": (1.0, 1.0),
+    "avx2": (LIST_DENSITY, 0.45),
+    "avx512": (LIST_DENSITY, 0.45),
+    "avx512vnni": (1 / 8, 1 / 8),
+    "neon": (LIST_DENSITY, 0.45),
+    "neondot": (1 / 8, 1 / 8),
 }
 DOT_POSITIONS = 256  # of a row
-FEW_PIXELS = 64
+FEW_PIXELS, MANY_PIXELS = 64, 512
 
 
 def quantisation_of(ticket: Ticket) -> Quantisation:
@@ -71,7 +71,7 @@ class Int8Layers(Layers[_core.Int8Layer]):
         super().__init__(ticket, mode, threads, isa)
 
     def kernel_of(self, operator: str, shape: LayerShape, pixels: int, density: float, mode: Mode) -> Choice:
-        least = DOT_DENSITY[self.work.isa]
+        least = DOT_DENSITY[self.work.isa][pixels >= MANY_PIXELS]
         dense = density > least or (mode == "stream" and pixels < FEW_PIXELS and least < 1)
         long = operator == "conv2d" and shape.fan_in >= DOT_POSITIONS
         if dense and long and not self.multiplierless:
