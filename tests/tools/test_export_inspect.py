@@ -121,7 +121,14 @@ def test_inspect_answers_what_scripts_rely_on(call, packed):
 def test_inspect_prints_a_page_for_a_person(call, packed):
     code, out, _ = call(inspect, packed[0])
     assert code == 0
-    for text in ("asked for 0.7", "all checksums right", "1 bit per free weight", "whole file", "SYNTHETIC"):
+    for text in (
+        "asked for 0.7",
+        "all checksums right",
+        "1 bit per free weight",
+        "whole file",
+        "dense int8",
+        "SYNTHETIC",
+    ):
         assert text in " ".join(out.split())
 
 
