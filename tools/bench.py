@@ -26,7 +26,7 @@ FLAGS = {
     ),
     "networks": ("--net",),
 }
-NETWORK_COLUMNS = ("engine", "type", "mode", "median", "min", "max", "ratio")
+NETWORK_COLUMNS = ("engine", "type", "mode", "median", "min", "max", "off by", "ratio")
 
 
 def show(answer: dict[str, Any]) -> RenderableType:
@@ -44,12 +44,13 @@ def _networks(answer: dict[str, Any]) -> list[RenderableType]:
         head = (
             f"{name}: density {rows[0]['density']:.3g}, of multiply-accumulates {rows[0]['mac_density']:.3g}"
         )
-        table = _table("ms; ratio to OpenVINO int8", *NETWORK_COLUMNS)
+        table = _table("ms; off by: share of the largest logit; ratio to OpenVINO int8", *NETWORK_COLUMNS)
         yard = next(r["ms_median"] for r in rows if (r["engine"], r["type"]) == ("openvino", "int8"))
         for row in rows:
             times = [f"{row[key]:.4g}" for key in ("ms_median", "ms_min", "ms_max")]
             mode = f"{row['mode'] or ''}{', adds' if row['type'] == 'int8' and row['multiplierless'] else ''}"
-            table.add_row(row["engine"], row["type"], mode, *times, f"{row['ms_median'] / yard:.2f}")
+            cells = [*times, f"{row['error']:.2g}", f"{row['ms_median'] / yard:.2f}"]
+            table.add_row(row["engine"], row["type"], mode, *cells)
         shown += [Text(head), table]
     return shown
 
@@ -67,7 +68,8 @@ def _kernels(answer: dict[str, Any]) -> list[RenderableType]:
     for name in dict.fromkeys(row["shape"] for row in answer["results"]):
         rows = [row for row in answer["results"] if row["shape"] == name]
         columns = ("density", "type", "mode", "kernel", "ms", "GMAC/s", "Gadd/s", "bound", "share", "ratio")
-        table = _table(f"{rows[0]['op']} {name}", *columns)
+        peers = ", ".join(dict.fromkeys(f"{row['peer']} {row['type']}" for row in rows if row["peer"]))
+        table = _table(f"{rows[0]['op']} {name}{peers and f'; ratio to dense {peers}'}", *columns)
         for row in rows:
             rates = [f"{row[key] / 1e9:.3g}" for key in ("macs_per_s", "adds_per_s")]
             ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"

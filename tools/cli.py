@@ -272,6 +272,11 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
+def differ(number: int) -> str:
+    """`1 prediction differs`, `2 predictions differ`."""
+    return f"{count(number, 'prediction')} differ{'s' if number == 1 else ''}"
+
+
 def usage(message: str) -> NoReturn:
     """Ends the command as bad usage (exit code 2)."""
     raise typer.BadParameter(message)

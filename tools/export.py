@@ -37,7 +37,7 @@ def show(answer: dict[str, Any]) -> RenderableType:
         tail.append(tables.plain(f"affines: {answer['affine']['why']}"))
     if "images" in answer["affine"]:
         compared = answer["affine"]
-        differ = f"{compared['different']} predictions differ from the trainer's"
+        differ = f"{cli.differ(compared['different'])} from the trainer's"
         tail.append(Text(f"affines: {cli.count(compared['images'], 'test image')} compared, {differ}"))
     if "int8" in answer:
         tail += map(tables.plain, export_int8.lines(answer["int8"]))
@@ -112,12 +112,18 @@ def main(
     calibrate_method: Annotated[
         str,
         typer.Option(
-            help=f"int8: a scale reaches max, the largest magnitude, or a percentile of all, {PERCENTILE}.",
+            help=f"int8: a value's scale reaches what {PERCENTILE} per cent of its magnitudes are within "
+            "(percentile), or all of them (max).",
             callback=cli.one_of(*get_args(Method)),
         ),
     ] = "percentile",
     pow2: Annotated[
-        bool, typer.Option("--pow2", help="int8: scales and multipliers are powers of two, which costs more.")
+        bool,
+        typer.Option(
+            "--pow2",
+            help="int8: scales and multipliers are powers of two, which costs accuracy; slt-run "
+            "--multiplierless then takes no multiplications.",
+        ),
     ] = False,
     data_dir: cli.DataDir = None,
     limit: Annotated[
@@ -153,8 +159,10 @@ def main(
             ticket, cost = _narrow(ticket, affine_bits, tested)
             answer["affine"] |= cost
         if int8:
-            data = calibrate or found.summary.data
-            ticket, how = export_int8.on_images(ticket, data, data_dir, calibrate_images, method, pow2)
+            data = found.summary.data
+            ticket, how = export_int8.on_images(
+                ticket, data, calibrate, data_dir, calibrate_images, method, pow2
+            )
             cost = {"why": tested} if isinstance(tested, str) else export_int8.loss(ticket, tested)
             answer["int8"] = how | cost
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,24 +26,34 @@ Answer = dict[str, Any]
 
 def on_images(
     ticket: Ticket,
-    data: str,
+    trained_on: str,
+    calibrate: str | None,
     data_dir: Path | None,
     count: int,
     method: Method,
     pow2: bool,
 ) -> tuple[Ticket, Answer]:
     """The ticket with scales from `count` images of the training split of a data set, or of all images of a
-    file or folder without splits: the same ones every time. Raises DataError where there are none.
+    file or folder without splits: the same ones every time; calibrate: another one than it was trained on.
+    Raises DataError where there are none.
     """
+    data = calibrate or trained_on
     rules, size = ticket.preprocessing, ticket.network.input
     split = "train" if "train" in splits(data) else "test"
     try:
         images = load_data(data, split, data_dir, size=size, resize=rules.resize)
     except DataError as error:
-        message = f"{error.message}; --calibrate DATA names other images to calibrate on"
+        if error.code == "bad-size":
+            message = f"{error.message} (height x width): bring the images to that size first"
+        elif calibrate is None:
+            message = f"{error.message}; --calibrate DATA names other images to calibrate on"
+        else:
+            raise
         raise DataError(error.code, message, error.where) from error
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(images))
     chosen = preprocess(images.pixels[np.sort(order[:count])], rules, size)
+    if len(chosen) < count:
+        cli.note(f"calibrated on {cli.count(len(chosen), 'image')}, as {data} has no more, not on {count}")
     return _on(ticket, chosen, data, method, pow2)
 
 
@@ -55,7 +66,12 @@ def _on(ticket: Ticket, images: np.ndarray, data: str, method: Method, pow2: boo
     answer: Answer = {"calibration": {"data": data, "images": len(images)}, "method": method, "pow2": pow2}
     if method == "percentile":
         answer["percentile"] = PERCENTILE
-    return calibrated(ticket, images, method, pow2=pow2), answer
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        ticket = calibrated(ticket, images, method, pow2=pow2)
+    for warning in told:
+        cli.note(str(warning.message))
+    return ticket, answer
 
 
 def loss(ticket: Ticket, tested: Tested) -> Answer:
@@ -81,5 +97,7 @@ def lines(answer: Answer) -> list[str]:
     if "different" in answer:
         right = f"{answer['int8_accuracy']:.2%} of {cli.count(answer['images'], 'test image')} right"
         plain = f"{answer['f32_accuracy']:.2%} in f32"
-        text.append(f"int8: {right}, {plain}; {cli.count(answer['different'], 'prediction')} differ")
+        text.append(f"int8: {right}, {plain}; {cli.differ(answer['different'])}")
+    elif "why" not in answer:
+        text.append("int8: accuracy is not compared, as a synthetic ticket has none")
     return text

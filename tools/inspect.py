@@ -55,7 +55,7 @@ def _preprocessing(rules: dict[str, Any]) -> list[str]:
 def _quantisation(given: dict[str, Any] | None) -> str:
     if given is None:
         return "runs in f32; no scales for int8"
-    powers = ", powers of two: no multiplications" if given["pow2"] else ""
+    powers = ", powers of two: with --multiplierless no multiplications" if given["pow2"] else ""
     return f"runs in f32 and int8 ({given['scales']} scales{powers})"
 
 

@@ -21,12 +21,14 @@ from slt_infer.data.folder import image_files
 from slt_infer.errors import DataError, SltError
 from slt_infer.format import load
 from slt_infer.runtime import Plan
+from slt_infer.runtime.int8 import quantisation_of
 from slt_infer.runtime.plan import BACKENDS, DTYPES, MODES
 from slt_infer.search.result import find, load_predictions
 from slt_infer.ticket import Ticket
 from slt_infer.tools import cli, tables
 
 SHOWN = 20  # images whose classes a person is told
+LEFT = "one multiplication per output is left; slt-export --pow2 removes it"
 
 
 def show(answer: dict[str, Any]) -> RenderableType:
@@ -55,12 +57,14 @@ def show(answer: dict[str, Any]) -> RenderableType:
             if len(compared[key])
         ]
     counted = answer["peak_weight_bytes"] is not None
+    by_additions = answer["dtype"] == "int8" and answer["multiplierless"]  # in f32 it goes without saying
     lines += [
         Text(f"{cli.count(answer['images'], 'image')}, {answer['ms_per_image']:.3f} ms each"),
         Text(
-            f"{answer['dtype']}, {answer['mode']} on {answer['backend']} ({answer['isa']}), "
-            f"{cli.count(answer['threads'], 'thread')}"
+            f"{answer['dtype']}{', multiplierless' if by_additions else ''}, {answer['mode']} on "
+            f"{answer['backend']} ({answer['isa']}), {cli.count(answer['threads'], 'thread')}"
         ),
+        *([Text(LEFT)] if by_additions and not answer["pow2"] else []),
         *([Text(f"at most {answer['peak_weight_bytes']:,} bytes of weights")] if counted else []),
         Text(f"{answer['max_rss_bytes'] / 1e6:,.0f} MB of memory in all"),
     ]
@@ -115,7 +119,7 @@ def main(
         bool,
         typer.Option(
             "--multiplierless",
-            help="In int8 run every layer by additions, as in f32.",
+            help="int8: no multiplications by weights, as in f32; none at all where slt-export had --pow2.",
         ),
     ] = False,
     threads: cli.Threads = 1,
@@ -137,15 +141,18 @@ def main(
 ) -> cli.Answer:
     """Runs a packed ticket: accuracy on a labelled data set, or the likeliest classes of other images.
 
-    Weights come from the seed in the file, every product is an addition; in int8 dense layers are
-    dot products, but with --multiplierless. Times are of the network alone, without reading and
-    preprocessing.
+    Weights come from the seed in the file, every product is an addition; in int8 convolutions with long,
+    dense rows are dot products, but with --multiplierless. Times are of the network alone, without reading
+    and preprocessing.
     """
     if images and data is not None:
         cli.usage("give image files or --data, not both")
+    if multiplierless and dtype != "int8":
+        cli.usage("--multiplierless is for int8: add --dtype int8; f32 never multiplies by weights")
+    ticket = load(file, max_memory=max_memory).task(task or 0)
     if not images and data is None:
         cli.usage("give image files, or a data set by --data")
-    ticket = load(file, max_memory=max_memory).task(task or 0)
+    pow2 = dtype == "int8" and quantisation_of(ticket, str(file)).pow2
     if dict(ticket.provenance).get("method") == "synthetic":
         cli.note(tables.SYNTHETIC)
     files = _files(images or [])[:limit]
@@ -180,6 +187,7 @@ def main(
         "backend": net.backend,
         "dtype": net.dtype,
         "multiplierless": net.multiplierless,
+        "pow2": pow2,
         "isa": net.isa,
         "threads": threads,
         "batch": batch,

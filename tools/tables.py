@@ -12,7 +12,7 @@ from rich.text import Text
 SIZE_ROWS = [
     ("fp32", "fp32_bytes"),
     ("fp16", "fp16_bytes"),
-    ("int8", "int8_bytes"),
+    ("dense int8", "int8_bytes"),
     ("1 bit per weight", "binary_bytes"),
     ("1 bit per free weight (the paper's)", "paper_bytes"),
     ("entropy-coded, one density per layer", "entropy_bytes"),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import defaultdict
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from slt_infer.errors import SltError, TicketError
 from slt_infer.quantise import LARGEST, code_of, joined, nearest_power, own_scale, scale_of
 from slt_infer.runtime.f32 import F32Layers, scale_and_shift
+from slt_infer.runtime.images import as_numpy
 from slt_infer.runtime.walk import values
 from slt_infer.ticket import (
     Add,
@@ -67,7 +69,7 @@ class Range:
 
 def calibrated(
     ticket: Ticket,
-    images: np.ndarray,
+    images: Any,
     method: Method = "percentile",
     percentile: float = PERCENTILE,
     pow2: bool = False,
@@ -75,7 +77,8 @@ def calibrated(
     """The ticket with a scale for every value that has one: 127 of them reach the largest magnitude that the
     value has in f32 on these images (`max`), or one that `percentile` per cent of its numbers are within.
 
-    images: float32 [N, C, H, W], preprocessed; they run through in passes, so memory does not grow with N.
+    images: float32 [N, C, H, W], preprocessed, NumPy or torch (on the CPU); they run through in passes, so
+    memory does not grow with N. Warns of values that are 0 on all of them, whose scales are guesses.
     pow2: every scale is a power of two. The logits' scale follows from the others: a unit of the last sums
     is worth up to FINEST units of the logits, as far as none can leave int32.
 
@@ -89,14 +92,17 @@ def calibrated(
         message = f"{method!r} at {percentile}; there are max, and percentile above 0 and up to 100"
         raise SltError("bad-method", message, "calibration")
     network = ticket.network
-    if images.dtype != np.float32 or images.shape[1:] != network.input or not len(images):
-        message = (
-            f"wants float32 [N, {', '.join(map(str, network.input))}], N at least 1, "
-            f"is given {images.dtype} {list(images.shape)}"
-        )
-        raise SltError("bad-input", message, "images")
+    pixels = as_numpy(images, network.input)
+    if not len(pixels):
+        raise SltError("bad-input", "there are none: calibrate on one at least", "images")
     share = 100.0 if method == "max" else percentile
-    reaches = {value: seen.within(share) for value, seen in _ranges(ticket, images, pow2).items()}
+    ranges = _ranges(ticket, pixels, pow2)
+    silent = [value for value, seen in ranges.items() if not seen.largest and value < len(network.nodes)]
+    if silent:
+        names = ", ".join(_name(ticket, value) for value in silent)
+        message = f"0 on all calibration images, so that int8 may be wrong on others: {names}"
+        warnings.warn(message, stacklevel=2)
+    reaches = {value: seen.within(share) for value, seen in ranges.items()}
     known: dict[int, float] = {}  # scales
     codes = []
     for value, node in enumerate((None, *network.nodes)):
@@ -137,6 +143,16 @@ def _ranges(ticket: Ticket, images: np.ndarray, pow2: bool) -> dict[int, Range]:
             if value in seen_as:
                 seen_as[value].see(x)
     return ranges
+
+
+def _name(ticket: Ticket, value: int) -> str:
+    """What a person calls a value: after its layer, if one makes it."""
+    if value == 0:
+        return "the image"
+    node = ticket.network.nodes[value - 1]
+    if isinstance(node, Conv2d | Linear):
+        return ticket.layers[node.layer].shape.name
+    return f"{type(node).__name__} ({value})"
 
 
 def _last_alone(network: Network, value: int) -> int:

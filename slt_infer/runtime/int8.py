@@ -43,11 +43,14 @@ DOT_POSITIONS = 256  # of a row
 FEW_PIXELS, MANY_PIXELS = 64, 512
 
 
-def quantisation_of(ticket: Ticket) -> Quantisation:
-    """Raises SltError (code `not-quantised`) where the ticket has none."""
+def quantisation_of(ticket: Ticket, where: str = "ticket") -> Quantisation:
+    """Raises SltError (code `not-quantised`) where the ticket has none; where: what the user calls it."""
     if ticket.quantisation is None:
-        message = "holds no int8 scales; slt-export --int8 finds them, dtype f32 needs none"
-        raise SltError("not-quantised", message, "ticket")
+        message = (
+            "holds no int8 scales: `slt-export RUN -o FILE --int8` or, in Python, "
+            "slt_infer.runtime.calibrated adds them; f32 needs none"
+        )
+        raise SltError("not-quantised", message, where)
     return ticket.quantisation
 
 

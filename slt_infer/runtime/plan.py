@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from typing import Any, Literal, Protocol, get_args
 
@@ -13,6 +12,7 @@ from slt_infer import _core
 from slt_infer.errors import SltError
 from slt_infer.quantise import check_multipliers
 from slt_infer.runtime.cpu import CpuBackend, DType
+from slt_infer.runtime.images import as_given, as_numpy
 from slt_infer.runtime.int8 import logit_scale
 from slt_infer.runtime.layers import LayerReport, Mode
 from slt_infer.runtime.reference_backend import ReferenceBackend
@@ -41,8 +41,9 @@ class Plan:
     row group of a layer at a time; `resident` keeps what the kernels read, at most 2 bits per weight and 8
     bytes per row. threads: of the cpu backend. max_memory: bytes that activations, scratch and weights may
     take together for one image (None: what the machine has). isa: forces one of _core.machine()["isas"].
-    dtype: `f32`, or `int8` for a ticket with int8 scales. multiplierless: layers run by additions alone, as
-    they always do in f32; else int8 takes dot products where layers are dense.
+    dtype: `f32`, or `int8` for a ticket with int8 scales. multiplierless: no multiplications by weights, as
+    always in f32; else int8 takes dot products for convolutions with long, dense rows. Either way a
+    multiplication per output is left, by its scale; in int8 with scales that are powers of two it is a shift.
 
     Results do not depend on backend, mode, threads, isa, multiplierless or how images are batched
     (docs/numerics.md).
@@ -71,7 +72,8 @@ class Plan:
         if mode not in MODES:
             raise SltError("unknown-mode", f"{mode!r}; there are {', '.join(MODES)}", "plan")
         if dtype not in DTYPES:
-            raise SltError("unknown-dtype", f"{dtype!r}; there are {', '.join(DTYPES)}", "plan")
+            known = " or ".join(f'"{name}"' for name in DTYPES)
+            raise SltError("unknown-dtype", f"{dtype!r}; dtype is a string, {known}", "plan")
         if not 1 <= threads <= 1024:
             raise SltError("bad-threads", f"{threads} threads; 1 to 1024 are allowed", "plan")
         if isa and isa not in _core.machine()["isas"]:
@@ -103,26 +105,9 @@ class Plan:
 
         Raises SltError: `bad-input` for another shape, type or device; `memory` where the system has none.
         """
-        torch = sys.modules.get("torch")
-        if torch is not None and isinstance(images, torch.Tensor):
-            if images.device.type != "cpu":
-                raise SltError("bad-input", f"is on {images.device}, wants the CPU", "images")
-            if images.dtype is not torch.float32:
-                raise SltError("bad-input", f"wants float32 numbers, is given {images.dtype}", "images")
-            return torch.from_numpy(self._run(images.detach().numpy()))
-        return self._run(images)
+        return as_given(self._run(as_numpy(images, self.network.input)), images)
 
-    def _run(self, images: Any) -> np.ndarray:
-        wanted = self.network.input
-        if not isinstance(images, np.ndarray) or images.dtype != np.float32:
-            kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
-            raise SltError("bad-input", f"wants float32 numbers of NumPy or torch, is given {kind}", "images")
-        if images.ndim != 4 or images.shape[1:] != wanted:
-            raise SltError(
-                "bad-input",
-                f"wants shape [N, {', '.join(map(str, wanted))}], is given {list(images.shape)}",
-                "images",
-            )
+    def _run(self, images: np.ndarray) -> np.ndarray:
         try:
             with self._lock:
                 return self._runner.run(images)

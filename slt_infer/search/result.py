@@ -103,6 +103,14 @@ def find(folder: Path) -> Path:
     runs = sorted(path.parent for path in folder.glob("*/result.json"))
     if len(runs) == 1:
         return runs[0]
+    if folder.is_file():
+        message = "is a file, not a run folder: name the folder that slt-train wrote"
+        if folder.suffix == ".slt":
+            message = (
+                "is a packed ticket: name the run folder that it was packed from; in Python, "
+                "slt_infer.runtime.calibrated adds int8 scales to a packed one"
+            )
+        raise SltError("no-result", message, str(folder))
     if not folder.is_dir():
         message = "no such folder: slt-train names its run folder at its end"
         raise SltError("no-result", message, str(folder))

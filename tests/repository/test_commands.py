@@ -69,6 +69,20 @@ def test_a_file_that_is_not_there_is_refused(script: str, capsys: pytest.Capture
     assert "no-such-file.slt" in error["where"] + error["message"]
 
 
+def test_every_code_of_a_refusal_is_in_the_docs() -> None:
+    sources = [file for folder in ("slt_infer", "tools", "kernels") for file in (ROOT / folder).rglob("*.py")]
+    made = re.compile(r'Error\(\s*"([a-z0-9-]+)"')
+    codes = {code for file in sources for code in made.findall(file.read_text("utf-8"))}
+    pages = [(ROOT / "docs" / name).read_text("utf-8") for name in ("format.md", "runtime.md")]
+    told = {
+        code
+        for page, start in zip(pages, ("The codes of this", "## Codes"), strict=True)
+        for code in re.findall(r"`([a-z0-9-]+)`", page[page.index(start) :])
+    }
+    assert len(codes) > 50
+    assert codes <= told
+
+
 def show(answer: cli.Answer) -> str:
     return f"x is {answer['x']}"
 

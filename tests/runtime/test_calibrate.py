@@ -277,6 +277,22 @@ def test_refusals(every, arguments, code):
     assert caught.value.code == code
 
 
+def test_torch_images_are_as_numpy(every):
+    torch = pytest.importorskip("torch", reason="images may be torch's")
+    ticket, x, _ = every
+    assert calibrated(ticket, torch.from_numpy(x)).quantisation == calibrated(ticket, x).quantisation
+    with pytest.raises(SltError, match=r"torch.float64.*slt_infer.data.preprocess"):
+        calibrated(ticket, torch.from_numpy(x).double())
+
+
+def test_values_of_which_the_images_tell_nothing_are_named():
+    network = one_linear(4, 3)
+    network = replace(network, nodes=(*network.nodes, Relu(2)))
+    ticket = random_ticket(network)
+    with pytest.warns(UserWarning, match="0 on all calibration images.*: the image"):
+        calibrated(ticket, np.zeros((1, *network.input), np.float32))
+
+
 def test_several_tasks_are_refused(every):
     ticket, x, _ = every
     with pytest.raises(SltError) as caught:

@@ -88,11 +88,34 @@ def test_int8(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (f32["dtype"], f32["multiplierless"]) == ("f32", True)
 
 
+@pytest.mark.parametrize("pow2", [False, True])
+def test_multiplierless_tells_what_is_left(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], pow2: bool
+) -> None:
+    path, picture = tmp_path / "int8.slt", tmp_path / "grey.png"
+    Image.fromarray(np.full((8, 8), 90, np.uint8)).save(picture)
+    save(quantised(load(packed), np.ones((1, 1, 8, 8), np.float32), pow2), path)
+    texts = []
+    for flags in (["--multiplierless"], []):
+        with pytest.raises(SystemExit):
+            main([str(path), str(picture), "--dtype", "int8", *flags])
+        texts.append(capsys.readouterr().out)
+    assert ["int8, multiplierless, stream on cpu" in text for text in texts] == [True, False]
+    assert ["one multiplication per output" in text for text in texts] == [not pow2, False]
+    assert run(capsys, path, picture, "--dtype", "int8")["pow2"] == pow2
+    with pytest.raises(SystemExit) as caught:
+        main([str(path), str(picture), "--multiplierless"])
+    assert caught.value.code == 2
+    assert "--dtype int8" in capsys.readouterr().err
+
+
 def test_int8_wants_scales(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
     error = run(capsys, packed, tmp_path / "black.png", "--dtype", "int8", code=1)["error"]
     assert error["code"] == "not-quantised"
-    assert "slt-export --int8" in error["message"]
+    assert error["where"] == str(packed)
+    for remedy in ("slt-export RUN -o FILE --int8", "slt_infer.runtime.calibrated"):
+        assert remedy in error["message"]
     assert run(capsys, packed, tmp_path / "black.png", "--dtype", "int4", code=2) is None
 
 
@@ -158,6 +181,7 @@ def test_a_synthetic_ticket_is_called_so(
 
 def test_refusals(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, packed, code=2) is None
+    assert run(capsys, tmp_path / "none.slt", code=1)["error"]["code"] == "file"
     assert run(capsys, packed, tmp_path / "a.png", "--data", "digits", code=2) is None
     assert run(capsys, packed, "--data", "digits", "--mode", "fast", code=2) is None
     damaged = tmp_path / "damaged.slt"

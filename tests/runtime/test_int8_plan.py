@@ -194,15 +194,16 @@ def test_strided_images_and_tensors() -> None:
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_a_ticket_without_scales_is_refused_with_the_remedy(backend: Any) -> None:
-    with pytest.raises(SltError, match="slt-export --int8") as caught:
+    with pytest.raises(SltError, match="slt-export RUN -o FILE --int8") as caught:
         Plan(random_ticket(one_conv()), dtype="int8", backend=backend)
     assert caught.value.code == "not-quantised"
 
 
 def test_an_unknown_type_is_refused() -> None:
-    with pytest.raises(SltError, match="f32, int8") as caught:
-        Plan(random_ticket(one_conv()), dtype="int4")  # type: ignore[arg-type]
-    assert caught.value.code == "unknown-dtype"
+    for other in ("int4", np.int8):
+        with pytest.raises(SltError, match='a string, "f32" or "int8"') as caught:
+            Plan(random_ticket(one_conv()), dtype=other)  # type: ignore[arg-type]
+        assert caught.value.code == "unknown-dtype"
 
 
 def test_a_quantised_ticket_runs_in_f32_as_before() -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Group
+from rich.table import Table
 
 from slt_infer import SltError, _core
-from slt_infer.tools import bench_kernels, kernel_peers, kernel_report, kernel_shapes
+from slt_infer.tools import bench, bench_kernels, kernel_peers, kernel_report, kernel_shapes
 from slt_infer.tools.bench import main
 
 CONV, LINEAR = "8x4x4-16-3", "40-12"
@@ -326,6 +328,16 @@ def test_without_matplotlib_a_plot_is_refused_before_anything_runs(
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["code"] == "missing-plot"
     assert "slt-infer[plot]" in error["message"]
+
+
+def test_the_ratio_is_to_peers_that_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = answer_of(capsys, "--shape", LINEAR, "--density", "0.5", "--mode", "stream", "--no-peers")
+    for row in answer["results"]:
+        row |= {"peer": {"f32": "torch", "int8": "onnxruntime"}[row["type"]], "ratio": 2.0}
+    page = bench.show(answer)
+    assert isinstance(page, Group)
+    (table,) = (shown for shown in page.renderables if isinstance(shown, Table))
+    assert table.title == f"linear {LINEAR}; ratio to dense torch f32, onnxruntime int8"
 
 
 def test_text_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:

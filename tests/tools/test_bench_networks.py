@@ -184,6 +184,7 @@ def test_text_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert max(map(len, text[text.index(f"{SMALL}:") :].splitlines())) <= 80
     assert text.count("openvino") >= 3
+    assert "off by" in text
 
 
 @pytest.mark.parametrize("peer", bench_peers.MODULES)

@@ -121,7 +121,14 @@ def test_inspect_answers_what_scripts_rely_on(call, packed):
 def test_inspect_prints_a_page_for_a_person(call, packed):
     code, out, _ = call(inspect, packed[0])
     assert code == 0
-    for text in ("asked for 0.7", "all checksums right", "1 bit per free weight", "whole file", "SYNTHETIC"):
+    for text in (
+        "asked for 0.7",
+        "all checksums right",
+        "1 bit per free weight",
+        "whole file",
+        "dense int8",
+        "SYNTHETIC",
+    ):
         assert text in " ".join(out.split())
 
 
@@ -133,7 +140,7 @@ def test_inspect_prints_a_page_for_a_person(call, packed):
         (
             "int8-pow2-threefry-20",
             {"type": "int8", "pow2": True, "scales": 11},
-            "f32 and int8 (11 scales, powers of two: no multiplications)",
+            "f32 and int8 (11 scales, powers of two: with --multiplierless no multiplications)",
         ),
     ],
 )
@@ -194,6 +201,16 @@ def test_a_folder_that_holds_one_run_stands_for_it(call, run, tmp_path):
     assert code == 0
     for text in ("searched: method edge-popup, data digits", "class names: 0, 1, 2", "resize exact"):
         assert text in out
+
+
+def test_a_packed_ticket_is_no_run(call, packed, tmp_path):
+    for name, told in (("net.slt", "calibrated"), ("net.bin", "not a run folder")):
+        path = packed[0].rename(tmp_path / name) if name == "net.bin" else packed[0]
+        code, out, _ = call(export, path, "-o", tmp_path / "other.slt", "--json")
+        error = json.loads(out)["error"]
+        assert (code, error["code"], error["where"]) == (1, "no-result", str(path))
+        assert told in error["message"]
+        assert "run folder" in error["message"]
 
 
 def test_a_damaged_run_is_refused_with_a_remedy(call, run, tmp_path):

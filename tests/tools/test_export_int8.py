@@ -14,10 +14,12 @@ from PIL import Image
 from slt_infer import Plan, load
 from slt_infer.data import load as load_data
 from slt_infer.data import splits
+from slt_infer.errors import DataError
 from slt_infer.format import dumps
 from slt_infer.quantise import code_of
 from slt_infer.reference_int8 import run_int8
 from slt_infer.runtime.synthetic import noise
+from slt_infer.tools import cli, export_int8
 from slt_infer.tools.export import main as export
 from slt_infer.tools.run import main as slt_run
 
@@ -130,11 +132,40 @@ def test_what_cannot_be_had_is_told(call, run, exported, tmp_path):
     path.unlink()
     small = shades(tmp_path / "small", 3)
     Image.fromarray(np.zeros((5, 5), np.uint8)).save(small / "0.png")
-    for data, error in ((tmp_path / "nowhere", "unknown-data"), (small, "bad-size")):
+    for data, wanted, remedy in (
+        (tmp_path / "nowhere", "unknown-data", "no such file or folder"),
+        (small, "bad-size", "bring the images to that size"),
+    ):
         code, out, _ = call(export, run, "-o", path, "--int8", "--calibrate", data, "--json")
-        assert (code, json.loads(out)["error"]["code"]) == (1, error)
-        assert "--calibrate DATA names other images" in json.loads(out)["error"]["message"]
+        error = json.loads(out)["error"]
+        assert (code, error["code"]) == (1, wanted)
+        assert remedy in error["message"]
+        assert "--" not in error["message"]
         assert not path.exists()
+
+
+def test_without_the_runs_own_images_others_are_asked_for(call, run, tmp_path, monkeypatch):
+    def nothing(*_: Any, **__: Any) -> None:
+        raise DataError("missing-data", "not found", "digits")
+
+    monkeypatch.setattr(export_int8, "load_data", nothing)
+    _, out, _ = call(export, run, "-o", tmp_path / "net.slt", "--int8", "--json")
+    assert json.loads(out)["error"]["message"] == (
+        "not found; --calibrate DATA names other images to calibrate on"
+    )
+
+
+def test_poor_calibration_images_are_told_of(call, run, tmp_path, monkeypatch):
+    """Fewer than were asked for, and a value of which they tell nothing."""
+    arguments = [run, "-o", tmp_path / "net.slt", "--int8", "--json"]
+    assert call(export, *arguments)[2] == ""
+    code, _, err = call(export, *arguments, "--calibrate", shades(tmp_path / "one", 7))
+    assert (code, "calibrated on 1 image, as" in err, "not on 512" in err) == (0, True, True)
+    monkeypatch.setattr(
+        export_int8, "preprocess", lambda pixels, *_: np.zeros((len(pixels), 1, 8, 8), np.float32)
+    )
+    code, _, err = call(export, *arguments)
+    assert (code, "0 on all calibration images" in err, "the image" in err) == (0, True, True)
 
 
 @pytest.mark.parametrize("pow2", [False, True])
@@ -151,7 +182,9 @@ def test_a_synthetic_ticket_is_calibrated_on_noise(call, tmp_path, pow2):
     logits = run_int8(ticket, images)
     assert (logits.std(axis=0) > 0).all()
     assert np.array_equal(logits, Plan(ticket, dtype="int8")(images))
-    assert "calibrated on 16 images of noise" in call(export, *SYNTHETIC, *flags, "-o", path)[1]
+    out = call(export, *SYNTHETIC, *flags, "-o", path)[1]
+    assert "calibrated on 16 images of noise" in out
+    assert "int8: accuracy is not compared, as a synthetic ticket has none\n" in out
 
 
 def test_narrow_affines_tell_what_they_cost(call, run, exported):
@@ -201,6 +234,10 @@ def test_refusals_name_a_remedy(call, run, tmp_path):
         error = json.loads(out)["error"]
         assert (exit_code, error["code"]) == (1, code)
         assert remedy in error["message"]
+
+
+def test_one_prediction_differs():
+    assert [cli.differ(n) for n in (0, 1)] == ["0 predictions differ", "1 prediction differs"]
 
 
 def test_named_sets_have_both_splits(tmp_path):
