@@ -17,6 +17,7 @@ import numpy as np
 from slt_infer import _core
 from slt_infer.codec import core_layer
 from slt_infer.codec.masks import INDEX_ENTRY
+from slt_infer.errors import SltError
 from slt_infer.ticket import Layer
 from slt_infer.tools import bench_networks, bench_peers, kernel_peers
 from slt_infer.tools.kernel_shapes import SOURCE, Shape, layer_of, multiplier
@@ -141,8 +142,9 @@ class Case:
         isas: Sequence[str],
         x: np.ndarray,
     ) -> np.ndarray:
-        """Adds a row and a run for each kernel; gives what they all computed."""
+        """Adds a row and a run for each kernel; gives what they all computed, to the last bit."""
         shape, out = self.shape, np.empty(0)
+        first: bytes | None = None
         for isa in isas:
             work = _core.Workspace(_core.WeightMemory(), self.threads, isa)
             for kernel in KERNELS:
@@ -159,6 +161,10 @@ class Case:
                 row["operations"] = shape.macs if kernel.dot else row["additions"]
                 row["bytes"] = kept_bytes + x.nbytes + out.size * SIZE[kind]
                 run()
+                first = first or out.tobytes()
+                if out.tobytes() != first:
+                    where = f"{shape.name}, {kind}, {kernel.name} on {isa}"
+                    raise SltError("wrong-kernel", "computes other numbers than the kernels before it", where)
                 self.rows.append(row)
                 self.runs.append(run)
         return out
@@ -194,7 +200,8 @@ def measure(
 ) -> tuple[list[Row], list[Row]]:
     """peaks and results of the answer; `seconds` in all, three rounds at least of each shape.
 
-    Raises SltError: `missing-peer`, `wrong-peer` where a peer computes something else.
+    Raises SltError: `missing-peer`, `wrong-peer` where a peer computes something else, `wrong-kernel` where
+    one of ours does.
     """
     for name in (name for kind in types if peers for name in kernel_peers.PEERS[kind]):
         bench_peers.module(name)

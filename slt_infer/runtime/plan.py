@@ -13,7 +13,7 @@ from slt_infer.errors import SltError
 from slt_infer.quantise import check_multipliers
 from slt_infer.runtime.cpu import CpuBackend, DType
 from slt_infer.runtime.images import as_given, as_numpy
-from slt_infer.runtime.int8 import logit_scale
+from slt_infer.runtime.int8 import logit_scale, quantisation_of
 from slt_infer.runtime.layers import LayerReport, Mode
 from slt_infer.runtime.reference_backend import ReferenceBackend
 from slt_infer.ticket import Ticket
@@ -80,6 +80,7 @@ class Plan:
             known = ", ".join(_core.machine()["isas"])
             raise SltError("unknown-isa", f"{isa!r}; this machine runs {known}", "plan")
         if dtype == "int8":
+            quantisation_of(ticket)
             check_multipliers(ticket)
         self.network, self.preprocessing = ticket.network, ticket.preprocessing
         self.backend, self.mode, self.threads, self.dtype = backend, mode, threads, dtype
