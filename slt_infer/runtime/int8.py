@@ -29,8 +29,8 @@ from slt_infer.ticket import (
 DOT = "dot products"
 # Convolutions with rows as long are faster as dot products than as additions where they are denser than this
 # (the second number: where they give many pixels) and, where lists are made anew at every use, where they
-# give few pixels. Timed on layers of ResNet-18 and ResNet-50 with AVX2 and scalar code (docs/results/kernels.md).
-# The others were not timed: an instruction for four products gains more on additions than it costs lists.
+# give few pixels. Timed with AVX2 and scalar code (docs/results/kernels.md). The others were not timed: an
+# instruction for four products gains more on additions than it costs lists.
 DOT_DENSITY = {
     "scalar": (1.0, 1.0),
     "avx2": (LIST_DENSITY, 0.45),
