@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,11 +112,13 @@ def plot(path: Path, answer: Row) -> None:
     pyplot = svg_pyplot()
     settings = {"svg.hashsalt": "kernels", "svg.fonttype": "none", "font.size": 9}
     with pyplot.rc_context(settings):
-        figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.6))
+        figure, axes = pyplot.subplots(1, 2, figsize=(11, 5.8), layout="constrained")
         rows = [row for row in answer["results"] if row["isa"] == answer["peaks"][0]["isa"]]
         _roofline(axes[0], rows, answer["peaks"][0])
         _against_density(axes[1], rows)
-        figure.tight_layout()
+        lines = {line.get_label(): line for axis in axes for line in axis.get_lines()}
+        named = {label: line for label, line in lines.items() if not label.startswith("_")}
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=5, fontsize=7)
         figure.savefig(path, format="svg", metadata={"Date": None})
         pyplot.close(figure)
     # matplotlib ends lines of path data with blanks
@@ -134,7 +137,7 @@ def _roofline(axis: Any, rows: Sequence[Row], peaks: Row) -> None:
     for number, (kind, of_kind) in enumerate(kinds(rows).items()):
         x = [row["operations"] / row["bytes"] for row in of_kind]
         y = [row["operations"] / row["seconds"] / row["threads"] for row in of_kind]
-        axis.plot(x, y, ".", color=f"C{number % 10}", label=" ".join(kind))
+        axis.plot(x, y, ".", color=_colour(number), label=" ".join(kind))
     ends = [min(row["operations"] / row["bytes"] for row in rows) / 2]
     ends.append(max(row["operations"] / row["bytes"] for row in rows) * 2)
     roofs = {"add_load_f32": "additions, f32"}
@@ -148,16 +151,18 @@ def _roofline(axis: Any, rows: Sequence[Row], peaks: Row) -> None:
     rates = [row["operations"] / row["seconds"] / row["threads"] for row in rows]
     axis.set(xscale="log", yscale="log", ylim=(min(rates) / 2, max(peaks[name] for name in roofs) * 2))
     axis.set(xlabel="operations per byte moved", ylabel="operations per second", title="roofline")
-    axis.legend(fontsize=6)
 
 
 def _against_density(axis: Any, rows: Sequence[Row]) -> None:
     for number, (kind, of_kind) in enumerate(kinds(rows).items()):
-        densities = sorted({row["density"] for row in of_kind})
+        shapes = Counter(
+            row["density"] for row in of_kind
+        )  # lists are kept of some shapes alone: no mean then
+        densities = sorted(d for d, count in shapes.items() if count == max(shapes.values()))
         times = [
             _mean(row["seconds"] / row["macs"] for row in of_kind if row["density"] == d) for d in densities
         ]
-        axis.plot(densities, [1e9 * t for t in times], "o-", color=f"C{number % 10}", label=" ".join(kind))
+        axis.plot(densities, [1e9 * t for t in times], "o-", color=_colour(number), label=" ".join(kind))
     for op, kind in dict.fromkeys((row["op"], row["type"]) for row in rows):
         of_peer = {
             row["shape"]: row["peer_seconds"] / row["macs"]
@@ -170,7 +175,12 @@ def _against_density(axis: Any, rows: Sequence[Row]) -> None:
             axis.annotate(f"dense {op} {kind}", (1, time), (-80, 3), textcoords="offset points", fontsize=7)
     axis.set(xscale="log", yscale="log", xlabel="density", title="geometric mean over the shapes")
     axis.set(ylabel="seconds per 10^9 dense multiply-accumulates")
-    axis.legend(fontsize=6)
+
+
+def _colour(number: int) -> str:
+    """matplotlib's ten, then light ones."""
+    light = ("#aec7e8", "#ffbb78", "#98df8a", "#ff9896", "#c5b0d5", "#c49c94", "#f7b6d2", "#c7c7c7")
+    return f"C{number}" if number < 10 else light[number % len(light)]
 
 
 def _mean(values: Iterable[float]) -> float:
