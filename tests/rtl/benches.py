@@ -30,9 +30,10 @@ def build(unit: str, bench: str = "", **parameters: int) -> Path:
     name = "-".join([unit, bench, *(f"{key}{value}" for key, value in parameters.items())])
     made = Path(folder().name) / name
     command = ["verilator", "--cc", "--exe", "--build", "-j", "1", "-O3", "-Wall", "--top-module", unit]
-    command += ["--Mdir", str(made), "-CFLAGS", f"-O1 -I{HERE}", "-y", str(RTL), "+libext+.sv"]
+    command += ["--Mdir", str(made), "-CFLAGS", f"-O1 -I{HERE}", "-y", str(RTL), "-y", str(HERE)]
     command += [f"-G{key}={value}" for key, value in parameters.items()]
-    command += [str(RTL / f"{unit}.sv"), str(HERE / f"{bench}.cpp")]
+    source = next(path for place in (RTL, HERE) if (path := place / f"{unit}.sv").exists())
+    command += ["+libext+.sv", str(source), str(HERE / f"{bench}.cpp")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return made / f"V{unit}"
