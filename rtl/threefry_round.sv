@@ -8,8 +8,8 @@ module threefry_round (
     input  logic         run,
     output logic [127:0] y
 );
-    function automatic [31:0] rotl(input [31:0] word, input integer by);
-        rotl = (word << by) | (word >> (32 - by));
+    function automatic [31:0] rotl(input [31:0] number, input integer by);
+        rotl = (number << by) | (number >> (32 - by));
     endfunction
 
     wire [31:0] x0 = x[31:0], x1 = x[63:32], x2 = x[95:64], x3 = x[127:96];
