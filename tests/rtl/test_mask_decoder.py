@@ -41,7 +41,8 @@ def synthetic(
         sign = widest or bool(random.integers(0, 2))
         planes = 8 if widest else int(random.integers(not sign, 9))
     cuts = random.choice(np.arange(1, 2 ** (planes + sign)), min(15, 2 ** (planes + sign) - 1), replace=False)
-    intervals = [[int(s), int(random.integers(1, 4096))] for s in [0, *sorted(cuts)]] if mode == "prior" else []
+    intervals = [[int(s), int(random.integers(1, 4096))] for s in [0, *sorted(cuts)]]
+    intervals = intervals if mode == "prior" else []
     density = int(random.integers(1, 4096)) if mode == "static" else 0
     layer = [f"{mode}", 3 + len(counts)]
     frequencies = [density] * total
@@ -149,7 +150,7 @@ def test_refusals_of_raw_tiles() -> None:
 
 @pytest.mark.parametrize("counts", [[5000], [40000]], ids=["4 lanes", "32 lanes"])
 def test_cycles(counts: list[int]) -> None:
-    """3 L and one a free weight, as docs/format.md says, and 6 around them; planes are filled ahead of the decoder."""
+    """3 L and one a free weight, as docs/format.md says, and 6 around them; planes are filled ahead."""
     random = np.random.default_rng(6)
     lanes = reference.lanes_of(sum(counts))
     source = Source("threefry4x32", 13, 1)

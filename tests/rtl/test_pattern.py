@@ -1,4 +1,4 @@
-"""rtl/pattern.sv, freeze.sv and mixed_plane.sv against the reference: free, locked and negative of every position."""
+"""rtl/pattern.sv, freeze.sv and mixed_plane.sv against the reference: free, locked and negative positions."""
 
 from __future__ import annotations
 
