@@ -1,6 +1,6 @@
 // Planes of the initial scores for the mask decoder's mode `prior` (docs/format.md, sections 3 and 5): v of one free ordinal
 // a cycle, the block after it filled ahead. Starts at `start` with the first ordinal; v_valid once its block is there; each
-// cycle with `take` goes to the next ordinal. Planes are not stalled for where (planes + sign) * (cycles of a call) <= 126.
+// cycle with `take` goes to the next ordinal. Planes are not stalled for where (planes + sign) * (cycles of a call) <= 125.
 // Bits: 2 * 128 a plane (9 at most), 96 of control.
 module score_planes (
     input  logic         clk,
