@@ -134,7 +134,7 @@ def test_refusals_of_raw_tiles() -> None:
         (Tile(0, 16, True, b"\xff\xff\x00\x00"), 0),
         (Tile(0, 16, True, b"\xff\xff\x01\x00"), RAW_BITS),
         (Tile(20, 12, True, b"\x00\x00\xf0\xff"), 0),
-        (Tile(20, 12, True, b"\x00\x00\xf8\xff"), 0),
+        (Tile(20, 12, True, b"\x00\x00\xe0\xff"), 0),
         (Tile(20, 12, True, b"\x01\x00\xf0\xff"), RAW_BITS),
         (Tile(20, 12, True, b"\x00\x00\xf1\xff"), RAW_BITS),
         (Tile(20, 13, True, b"\x00\x00\xf0\xff"), RAW_SIZE),
