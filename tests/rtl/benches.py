@@ -30,7 +30,18 @@ def build(unit: str, bench: str = "", **parameters: int) -> Path:
     name = "-".join([unit, bench, *(f"{key}{value}" for key, value in parameters.items())])
     made = Path(folder().name) / name
     command = ["verilator", "--cc", "--exe", "--build", "-j", "1", "-O3", "--top-module", unit]
-    command += ["-Wall", "-Wno-UNUSEDSIGNAL", "--Mdir", str(made), "-CFLAGS", f"-O1 -I{HERE}", "-y", str(RTL), "-y", str(HERE)]
+    command += [
+        "-Wall",
+        "-Wno-UNUSEDSIGNAL",
+        "--Mdir",
+        str(made),
+        "-CFLAGS",
+        f"-O1 -I{HERE}",
+        "-y",
+        str(RTL),
+        "-y",
+        str(HERE),
+    ]
     command += [f"-G{key}={value}" for key, value in parameters.items()]
     source = next(path for place in (RTL, HERE) if (path := place / f"{unit}.sv").exists())
     command += ["+libext+.sv", str(source), str(HERE / f"{bench}.cpp")]

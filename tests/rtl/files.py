@@ -1,4 +1,4 @@
-"""The coded streams of a .slt file as bytes, straight from docs/format.md, section 4, for a test bench to feed."""
+"""The coded streams of a .slt file as bytes, straight from docs/format.md, section 4, for a test bench."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from slt_infer import reference
+
 from .benches import build, simulate
 
 KNOWN = Path(__file__).parents[1] / "vectors" / "random123_kat.txt"
