@@ -1,6 +1,7 @@
 # make demo   search, pack and run a small ticket        make test   the whole test-suite, ruff and mypy
 # make bench  the benchmarks                             make native  the C++ tests: sanitizers, aarch64 in qemu
 # make wheel-test  the built wheel, elsewhere            make fuzz   coverage-guided fuzzing, FUZZ_SECONDS a target
+# make rtl    the hardware, simulated by Verilator
 # make clean  removes all but the environment
 #
 # PYTHON names the interpreter (3.11 or later); PIP_ARGS goes to every pip install, for instance
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 SOURCES := setup.py $(wildcard csrc/*.*)
 
-.PHONY: demo test lint bench native sanitize fuzz wheel-test clean
+.PHONY: demo test lint bench native rtl sanitize fuzz wheel-test clean
 
 # The environment. A stamp in it is newer than what it was made from, so nothing is done twice.
 
@@ -88,6 +89,11 @@ native: $(VENV)/.tools
 	$(NATIVE) asan
 	$(if $(CROSS),$(NATIVE) aarch64,@echo "aarch64 left out: apt-get install g++-aarch64-linux-gnu qemu-user")
 
+# rtl/ against the reference, which `make test` does too where verilator is installed.
+rtl: $(VENV)/.test
+	@command -v verilator > /dev/null || { echo "apt-get install verilator yosys"; exit 1; }
+	$(BIN)/python -m pytest -q tests/rtl
+
 # The Python tests of files, masks and kernels on a module compiled with the sanitizers, damaged files among them.
 # Leaks are not looked for: the interpreter has its own.
 SANITIZED := $(addprefix $(CURDIR)/tests/,format codec $(addprefix runtime/test_,operators.py int8_operators.py int8_plan.py))
@@ -107,7 +113,7 @@ fuzz: $(VENV)/.test
 	$(BIN)/python fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 # The wheel in an environment of its own with the core dependencies alone, from a folder without the sources.
-WHEEL_TESTS := $(filter-out %/native %/repository %/search %/vectors,$(wildcard $(CURDIR)/tests/*))
+WHEEL_TESTS := $(filter-out %/native %/repository %/rtl %/search %/vectors,$(wildcard $(CURDIR)/tests/*))
 wheel-test: export OMP_NUM_THREADS = 1
 wheel-test: $(VENV)/.tools
 	@rm -rf build/wheel build/lib* build/bdist* && mkdir -p build/wheel/elsewhere
