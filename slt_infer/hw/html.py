@@ -15,7 +15,8 @@ body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 72rem }
 body { margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem } small, figcaption { color: #555 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums } th { font-weight: 600 }
-td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+td, th { padding: .15rem .5rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+th { white-space: normal; vertical-align: bottom }
 td:first-child, th:first-child { text-align: left }
 td.why { text-align: left; color: #777; white-space: normal }
 figure { margin: 1rem 0; overflow-x: auto } svg text { font: 11px system-ui, sans-serif; fill: #333 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,11 @@ BAR, LEFT, WIDTH = 16, 190, 1000
 
 
 def bars(title: str, rows: Sequence[tuple[str, dict[str, float]]], unit: str) -> str:
-    """Stacked bars, a row each, in one scale; kinds that are nowhere above 0 are left out."""
-    kinds = [kind for kind in rows[0][1] if any(value[kind] for _, value in rows)]
+    """Stacked bars, a row each, in one scale; kinds that are nowhere above 0 are left out. A kind has one
+    colour in all plots of the same kinds.
+    """
+    colours = dict(zip(rows[0][1], itertools.cycle(COLOURS), strict=False))
+    kinds = [kind for kind in colours if any(value[kind] for _, value in rows)]
     most = max(sum(value.values()) for _, value in rows) or 1
     scale = (WIDTH - LEFT - 90) / most
     height = len(rows) * (BAR + 4) + 8
@@ -30,13 +34,13 @@ def bars(title: str, rows: Sequence[tuple[str, dict[str, float]]], unit: str) ->
                 tip = f"{name}, {kind}: {value[kind]:,.6g} {unit}"
                 drawn.append(
                     f'<rect x="{x:.1f}" y="{y}" width="{wide:.2f}" height="{BAR}" '
-                    f'fill="{_colour(kinds, kind)}">'
+                    f'fill="{colours[kind]}">'
                     f"<title>{escape(tip)}</title></rect>"
                 )
             x += wide
         drawn.append(f'<text x="{x + 5:.1f}" y="{y + 12}">{si(sum(value.values()))}</text>')
     keys = "".join(
-        f'<span class="key" style="background:{_colour(kinds, kind)}"></span>{escape(kind.replace("_", " "))}'
+        f'<span class="key" style="background:{colours[kind]}"></span>{escape(kind.replace("_", " "))}'
         for kind in kinds
     )
     return (
@@ -105,10 +109,6 @@ def _ticks(values: Sequence[float]) -> list[float]:
 def _place(value: float, ticks: Sequence[float]) -> float:
     """From 0 at the first tick to 1 at the last."""
     return math.log(value / ticks[0]) / math.log(ticks[-1] / ticks[0])
-
-
-def _colour(kinds: Sequence[str], kind: str) -> str:
-    return COLOURS[kinds.index(kind) % len(COLOURS)]
 
 
 def _short(name: str) -> str:
