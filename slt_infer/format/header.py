@@ -412,14 +412,14 @@ def encode(header: Header) -> bytes:
     return msgspec.msgpack.encode(header)
 
 
-def decode(data: bytes) -> Header:
+def decode(data: bytes | memoryview) -> Header:
     """A header from its canonical bytes; TicketError for anything else. Nothing is checked but types and
     bounds of single values.
     """
     return _decoded(data, Header, "header", PREFIX.size)
 
 
-def _decoded(data: bytes, kind: type[Kind], where: str, offset: int | None = None) -> Kind:
+def _decoded(data: bytes | memoryview, kind: type[Kind], where: str, offset: int | None = None) -> Kind:
     try:
         found = msgspec.msgpack.decode(data, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

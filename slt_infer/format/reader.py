@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,19 +59,20 @@ def loads(data: bytes, max_memory: int | None = None) -> Ticket:
     affines = [_affines(cursor, layer, header.tasks) for layer in header.layers]
     if cursor.at != len(data):
         raise TicketError("trailing", f"{len(data) - cursor.at} bytes after the last part", "file", cursor.at)
-    by_id: dict[int, list[Layer]] = {}
-    by_layer = []
+    counts = Counter(layer.id for layer in header.layers)
+    shared: dict[int, list[Layer]] = {}  # by id, in every task
+    tasks: list[list[Layer]] = [[] for _ in range(header.tasks)]
     network = header.network
     for layer, shape, of_tasks in zip(header.layers, network.layers, affines, strict=True):
-        weights = by_id.get(layer.id) or _layers(header.source, layer, shape, codes)
+        weights = shared.get(layer.id) or _layers(header.source, layer, shape, codes)
         bits, decode = layer.affine, weights[0].decode  # one for all tasks
-        own = [
-            replace(one, shape=shape, affine=values, affine_bits=bits, decode=decode)
-            for one, values in zip(weights, of_tasks, strict=True)
-        ]
-        by_id[layer.id] = own
-        by_layer.append(own)
-    first, *others = zip(*by_layer, strict=True)
+        for number, (one, values) in enumerate(zip(weights, of_tasks, strict=True)):
+            own = replace(one, shape=shape, affine=values, affine_bits=bits, decode=decode)
+            tasks[number].append(own)
+            weights[number] = own
+        if counts[layer.id] > 1:
+            shared[layer.id] = weights
+    first, *others = map(tuple, tasks)
     ticket = Ticket(
         network=network,
         source=header.source,
@@ -120,7 +122,9 @@ def _prefix(start: bytes, size: int) -> int:
 
 
 def _header(data: bytes, header_bytes: int) -> h.Header:
-    encoded = data[h.PREFIX.size : h.PREFIX.size + header_bytes]
+    encoded = memoryview(data)[
+        h.PREFIX.size : h.PREFIX.size + header_bytes
+    ]  # not a copy: headers may be long
     crc = _core.crc32c(encoded, _core.crc32c(data[:28]))
     if crc.to_bytes(4, "little") != data[28:32]:
         raise TicketError("bad-checksum", "prefix or header is damaged", "header", 28)

@@ -241,6 +241,7 @@ def test_one_prediction_differs():
 
 
 def test_named_sets_have_both_splits(tmp_path):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     assert splits("digits") == ("train", "test")
     assert len(load_data("digits", "train")) == 1442
     assert splits(tmp_path / "nowhere") == ("train", "test")
