@@ -51,12 +51,3 @@ def residency(workload: Workload, machine: Hardware) -> Residency:
 def largest_value_bytes(workload: Workload, machine: Hardware) -> int:
     """The most that one value between layers takes: what a machine that runs layer by layer must hold."""
     return max(value_bytes(workload, value, machine) for value in range(len(workload.elements)))
-
-
-def largest_working_set_bytes(workload: Workload, machine: Hardware) -> int:
-    """The most that all values alive during one layer take."""
-    most = 0
-    for layer in range(len(workload.layers)):
-        alive = (v for v in range(len(workload.elements)) if v - 1 <= layer <= workload.last_use[v])
-        most = max(most, sum(value_bytes(workload, value, machine) for value in alive))
-    return most

@@ -26,25 +26,12 @@ from slt_infer.ticket import (
     Ticket,
 )
 
-from .tickets import images, one_conv, one_linear, random_ticket
+from .tickets import SHAPES, images, one_conv, one_linear, random_ticket
 
 ISAS = _core.machine()["isas"]
-CONVOLUTIONS = {
-    "3x3": one_conv(),
-    "one pixel": one_conv(4, 3, (1, 1), (1, 1), padding=0),
-    "1x1": one_conv(130, 7, (1, 1), (9, 8), padding=0),
-    "stride 2": one_conv(5, 6, (3, 3), (9, 11), stride=2),
-    "stride 3, no padding": one_conv(2, 3, (2, 5), (13, 17), stride=3, padding=0),
-    "wide padding": one_conv(2, 3, (3, 3), (2, 3), padding=5),
-    "even kernel": one_conv(3, 4, (4, 2), (8, 8), stride=2, padding=2),
-    "7x7 stride 2": one_conv(3, 8, (7, 7), (31, 33), stride=2, padding=3),
-    "groups": one_conv(12, 8, (3, 3), (6, 5), groups=4),
-    "depthwise": one_conv(10, 10, (3, 3), (8, 8), groups=10),
-    "depthwise, two rows a group": one_conv(6, 12, (3, 3), (5, 5), groups=6),
-    "whole blocks": one_conv(128, 9, (1, 1), (5, 5), padding=0),
+CONVOLUTIONS = SHAPES | {
     "half a block": one_conv(64, 66, (3, 3), (4, 4)),
     "blocks and a rest": one_conv(33, 70, (3, 3), (4, 4)),
-    "more pixels than a panel": one_conv(3, 5, (3, 3), (20, 21)),
     "no affine": one_conv(affine=False),
 }
 
