@@ -6,6 +6,32 @@ import json
 
 import pytest
 
+from slt_infer.tools.export import main as export
+
+SYNTHETIC = [
+    "--synthetic",
+    "conv2@0.25",
+    "--sparsity",
+    "0.7",
+    "--prune",
+    "0.4",
+    "--lock",
+    "0.1",
+    "--seed",
+    "5",
+]
+SIZES = {
+    "file_bytes",
+    "parts",
+    "weights",
+    "free_weights",
+    "paper_bytes",
+    "entropy_bytes",
+    "fp32_bytes",
+    "int8_bytes",
+    "binary_bytes",
+}  # keys of a size report
+
 
 @pytest.fixture
 def call(capsys):
@@ -30,3 +56,12 @@ def run(call, tmp_path):
     code, out, _ = call(train, *arguments, "--out", tmp_path / "runs", "--json")
     assert code == 0
     return json.loads(out)["run"]
+
+
+@pytest.fixture
+def packed(call, tmp_path):
+    """A synthetic ticket and what slt-export said of it."""
+    path = tmp_path / "net.slt"
+    code, out, _ = call(export, *SYNTHETIC, "-o", path, "--json")
+    assert code == 0
+    return path, json.loads(out)
