@@ -1,4 +1,6 @@
-"""slt-export: packs a searched or synthetic ticket into one file and reports its size."""
+"""slt-export: packs a searched or synthetic ticket into one file and reports its size, or writes what a chip
+loads of it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from rich.text import Text
 from slt_infer import models
 from slt_infer.codec import MAX_PLANES, ticket_from_masks
 from slt_infer.errors import SltError
-from slt_infer.format import save
+from slt_infer.format import load, save
 from slt_infer.freeze import placement
 from slt_infer.report import ticket_report
 from slt_infer.runtime.calibrate import PERCENTILE, Method
@@ -21,26 +23,29 @@ from slt_infer.runtime.plan import Plan
 from slt_infer.runtime.synthetic import synthetic_ticket
 from slt_infer.search import result
 from slt_infer.ticket import Source, Ticket
-from slt_infer.tools import cli, export_int8, tables
+from slt_infer.tools import cli, export_int8, export_target, tables
 from slt_infer.tools.tested import Tested
 
 OF_INT8 = {"calibrate", "calibrate_images", "calibrate_method", "pow2"}
 OF_RUNS = {"run", "data_dir", "limit", "calibrate", "calibrate_images"}
 OF_SYNTHETIC = {"synthetic", "profile", "sparsity", "prune", "lock", "frozen", "rule", "bits", "freeze_law"}
 OF_SYNTHETIC |= {"seed", "generator", "input_size", "classes"}
+OF_PACKING = {*OF_INT8, *OF_RUNS, *OF_SYNTHETIC, "planes", "affine_bits", "int8"} - {"run"}
 
 
 def show(answer: dict[str, Any]) -> RenderableType:
     head = [tables.plain(line) for line in (f"wrote {answer['file']}", tables.origin(answer["provenance"]))]
     tail = []
-    if "why" in answer["affine"]:
-        tail.append(tables.plain(f"affines: {answer['affine']['why']}"))
-    if "images" in answer["affine"]:
-        compared = answer["affine"]
+    compared = answer.get("affine", {})
+    if "why" in compared:
+        tail.append(tables.plain(f"affines: {compared['why']}"))
+    if "images" in compared:
         differ = f"{cli.differ(compared['different'])} from the trainer's"
         tail.append(Text(f"affines: {cli.count(compared['images'], 'test image')} compared, {differ}"))
     if "int8" in answer:
         tail += map(tables.plain, export_int8.lines(answer["int8"]))
+    if "target" in answer:
+        return Group(*head, export_target.lines(answer), *tail)
     return Group(*head, tables.ratios(answer), tables.sizes(answer), *tail)
 
 
@@ -50,6 +55,7 @@ def show(answer: dict[str, Any]) -> RenderableType:
         "slt-export runs -o net.slt",
         "slt-export runs -o net.slt --int8",
         "slt-export --synthetic resnet18-cifar --sparsity 0.9 --frozen 0.85 -o r18.slt",
+        "slt-export net.slt --target rtl -o net.hex",
     ],
     show=show,
 )
@@ -57,7 +63,11 @@ def main(
     context: typer.Context,
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="RUN", help="Run folder of slt-train, or a folder that holds one."),
+        typer.Argument(
+            metavar="RUN|FILE",
+            help="Run folder of slt-train, or a folder that holds one; with --target also a packed ticket "
+            "(.slt).",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="The file to write.")
@@ -125,6 +135,16 @@ def main(
             "--multiplierless then takes no multiplications.",
         ),
     ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="rtl",
+            help="Write what a chip loads instead (docs/target.md): 32-bit words for the units of rtl/, flat "
+            "(FILE.bin) or for $readmemh (FILE.hex).",
+            callback=cli.one_of("rtl"),
+        ),
+    ] = None,
+    task: cli.Task = None,
     data_dir: cli.DataDir = None,
     limit: Annotated[
         int | None, typer.Option(help="Compare predictions of only the first so many test images.", min=1)
@@ -138,13 +158,20 @@ def main(
     Each layer's mask is coded in the mode that takes the fewest bytes; --json lists what was tried. Fewer
     --planes decode faster, 0 ignores the initial scores. Affines of a synthetic ticket have 32 bits unless
     --affine-bits says else, and its int8 scales are from noise. What narrow affines and int8 cost is counted
-    on the run's test images. The file appears whole or not at all.
+    on the run's test images. --target writes the words that hardware, or its test bench, loads; from a
+    packed ticket or from any that this command can pack. The file appears whole or not at all.
     """
     if (run is None) == (synthetic is None):
         cli.usage("give either a RUN folder or --synthetic NETWORK")
     if out is None:
         cli.usage("say where to write with -o FILE")
-    answer: dict[str, Any] = {"file": str(out), "affine": {"asked": affine_bits}}
+    form = None if target is None else export_target.form_of(out)
+    answer: dict[str, Any] = {"file": str(out)}
+    if form is not None and run is not None and (run.suffix == ".slt" or run.is_file()):
+        _unused(context, OF_PACKING, "is for packing, and FILE is packed: leave it out")
+        return answer | export_target.written(load(run).task(task or 0), out, form)
+    _unused(context, {"task"}, "is for --target of a packed ticket: leave it out")
+    answer["affine"] = {"asked": affine_bits}
     if not int8:
         _unused(context, OF_INT8, "says how --int8 chooses scales: add --int8")
     method = cast(Method, calibrate_method)
@@ -181,6 +208,8 @@ def main(
             ticket = with_affine_bits(ticket, int(affine_bits))
         if int8:
             ticket, answer["int8"] = export_int8.on_noise(ticket, method, pow2)
+    if form is not None:
+        return answer | export_target.written(ticket, out, form)
     save(ticket, out)
     return answer | ticket_report(ticket)
 

@@ -106,11 +106,21 @@ def layers(answer: dict[str, Any]) -> Table:
     return table
 
 
+def steps(steps: list[dict[str, Any]]) -> Table:
+    """A row per step of a chip's image, with its place in it."""
+    table = _table("steps", "at", "operator", "layer", "reads", "gives")
+    for step in steps:
+        reads = " ".join(map(str, step["reads"]))
+        row = [str(step["at"]), step["operator"], plain(step["layer"] or ""), reads, str(step["gives"])]
+        table.add_row(*row)
+    return table
+
+
 def _table(title: str, *columns: str) -> Table:
     """Numbers to the right, names and modes to the left, no lines: it must fit into 80 columns."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), title_style="bold")
     for column in columns:
-        left = column in ("layer", "shape", "part", "stored as", "mode")
+        left = column in ("layer", "shape", "part", "stored as", "mode", "operator")
         # in a narrow terminal names are shortened, never numbers
         table.add_column(
             column, justify="left" if left else "right", no_wrap=not left, overflow="ellipsis", min_width=3
