@@ -16,16 +16,16 @@ from slt_infer.format import loads
 from slt_infer.format.target import rtl_image, save_image
 from slt_infer.reference_int8 import values_int8
 from slt_infer.runtime.synthetic import synthetic_ticket
-from slt_infer.ticket import Source
+from slt_infer.ticket import Network, Source
 
 from ..hostile import sound
-from ..runtime.quantised import every_operator, quantised
+from ..runtime.quantised import ends, every_operator, quantised
 from . import target
 from .refused import Refused
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "version-1"
 THREEFRY = ("int8-pow2-threefry-20", "modes-mixed-threefry-13", "modes-threefry-20")
-SHAPE = ("out", "out_height", "out_width")
+ENDS = ends()
 
 
 def parsed(ticket: Ticket) -> target.Image:
@@ -64,6 +64,8 @@ def check_numbers(ticket: Ticket) -> None:
         assert {place: int(want[place]) for place in numbers} == numbers
         assert len(numbers) == want.size
     assert image.header["values"] == last + 1
+    rounded = [step.fields["value"] == last and step.roundings != [] for step in image.steps]
+    assert all(rounds or not step.fields["wide"] for step, rounds in zip(image.steps, rounded, strict=True))
 
 
 @pytest.mark.parametrize("name", THREEFRY)
@@ -91,12 +93,27 @@ def test_int8_with_shared_layers(end: int, pow2: bool) -> None:
     assert not pow2 or all(abs(m).bit_count() <= 1 for m in every)
 
 
+def int8_ticket(network: Network, pow2: bool = False) -> Ticket:
+    source = Source.named("threefry4x32-13", 2**64 - 5, "mixed")
+    ticket = synthetic_ticket(network, source, 0.4, 0.2, 0.1, "uniform", 8)
+    x = np.random.default_rng(2).standard_normal((4, *network.input), dtype=np.float32)
+    return quantised(ticket, x, pow2)
+
+
 @pytest.mark.parametrize("pow2", [False, True])
 def test_every_operator_in_every_place(pow2: bool) -> None:
-    source = Source.named("threefry4x32-13", 2**64 - 5, "mixed")
-    ticket = synthetic_ticket(every_operator(), source, 0.4, 0.2, 0.1, "uniform", 8)
-    x = np.random.default_rng(2).standard_normal((4, *ticket.network.input), dtype=np.float32)
-    check_numbers(quantised(ticket, x, pow2))
+    check_numbers(int8_ticket(every_operator(), pow2))
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_logits_of_every_operator(name: str) -> None:
+    check_numbers(int8_ticket(ENDS[name]))
+
+
+@pytest.mark.parametrize("planes", [0, 3])
+def test_masks_of_many_lanes(planes: int) -> None:
+    image = check_weights(loads(sound.wide(planes).build()))
+    assert [step.fields["lanes"] for step in image.steps] == [0, 32]
 
 
 def test_a_resnet_is_one_step_a_layer() -> None:
