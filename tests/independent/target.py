@@ -209,32 +209,36 @@ def run(image: Image, q: int8.Array) -> dict[int, int8.Array]:
     """Every value that a step gives, by its number; flat ones by (feature, 0, 0)."""
     values = {0: q}
     for step in image.steps:
-        fields, x = step.fields, values[step.fields["operand"]]
-        shape = tuple(fields[name] for name in ("channels", "height", "width"))
-        assert len(x) == math.prod(shape)
-        kernel = fields["kernel_rows"], fields["kernel_columns"]
-        if step.has_weights:
-            node = ["conv2d", None, None, fields["stride"], fields["padding"]]
-            acc = int8.layer_sums(layer_of(image, step), node, x, shape)
-        elif step.operator in ("max_pool2d", "avg_pool2d"):
-            pool = max if step.operator == "max_pool2d" else sum
-            acc = {
-                (c, *at): pool(x[(c, *pixel)] for _, *pixel in inside)
-                for at, inside in int8.windows(shape, kernel, fields["stride"], fields["padding"])
-                for c in range(shape[0])
-            }
-        elif step.operator == "global_avg_pool2d":
-            acc = {(c, 0, 0): sum(n for place, n in x.items() if place[0] == c) for c in range(shape[0])}
-        elif step.operator == "flatten":
-            places = itertools.product(*map(range, shape))
-            acc = {(i, 0, 0): x[place] for i, place in enumerate(places)}
-        elif step.operator == "relu":
-            acc = {place: max(n, 0) for place, n in x.items()}
-        else:
-            acc = x
-        values[fields["value"]] = _rounded(step, acc, values) if step.roundings else acc
-        assert len(values[fields["value"]]) == fields["out"] * fields["out_height"] * fields["out_width"]
+        values[step.fields["value"]] = given_by(image, step, values)
     return values
+
+
+def given_by(image: Image, step: Step, values: dict[int, int8.Array]) -> int8.Array:
+    """What a step gives from the values before it."""
+    fields, x = step.fields, values[step.fields["operand"]]
+    shape = tuple(fields[name] for name in ("channels", "height", "width"))
+    assert len(x) == math.prod(shape)
+    kernel = fields["kernel_rows"], fields["kernel_columns"]
+    acc = x
+    if step.has_weights:
+        node = ["conv2d", None, None, fields["stride"], fields["padding"]]
+        acc = int8.layer_sums(layer_of(image, step), node, x, shape)
+    elif step.operator in ("max_pool2d", "avg_pool2d"):
+        pool = max if step.operator == "max_pool2d" else sum
+        acc = {
+            (c, *at): pool(x[(c, *pixel)] for _, *pixel in inside)
+            for at, inside in int8.windows(shape, kernel, fields["stride"], fields["padding"])
+            for c in range(shape[0])
+        }
+    elif step.operator == "global_avg_pool2d":
+        acc = {(c, 0, 0): sum(n for place, n in x.items() if place[0] == c) for c in range(shape[0])}
+    elif step.operator == "flatten":
+        acc = {(i, 0, 0): x[place] for i, place in enumerate(itertools.product(*map(range, shape)))}
+    elif step.operator == "relu":
+        acc = {place: max(n, 0) for place, n in x.items()}
+    given = _rounded(step, acc, values) if step.roundings else acc
+    assert len(given) == fields["out"] * fields["out_height"] * fields["out_width"]
+    return given
 
 
 def _rounded(step: Step, acc: int8.Array, values: dict[int, int8.Array]) -> int8.Array:
