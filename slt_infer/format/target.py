@@ -192,7 +192,7 @@ def _check_units(ticket: Ticket) -> None:
         )
         raise SltError("unsupported", message, "source")
     if ticket.others:
-        message = f"an image is of one task, the ticket has {len(ticket.tasks)}: choose one (--task)"
+        message = f"an image is of one task, the ticket has {len(ticket.tasks)}: give one, ticket.task(0)"
         raise SltError("unsupported", message, "tasks")
     for layer in ticket.layers:
         if layer.coats or layer.flips is not None:

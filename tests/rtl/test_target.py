@@ -32,19 +32,29 @@ def seed(image: target.Image) -> int:
     return image.header["seed_low"] | image.header["seed_high"] << 32
 
 
+def stream_numbers(step: target.Step) -> list[int]:
+    """What the benches read of a mask: layer, wide, planes, with_sign, starts and densities."""
+    fields = step.fields
+    numbers = [fields["layer"], fields["lanes"] == 32, fields["planes"], fields["sign"]]
+    return numbers + [start for start, _ in step.intervals] + [f for _, f in step.intervals]
+
+
+def tile_numbers(step: target.Step) -> list[int]:
+    """The number of tiles; of each raw, first, count, size and words."""
+    numbers = [step.fields["tiles"]]
+    for tile in step.tiles:
+        words = np.frombuffer(tile.payload, "<u2").tolist()
+        numbers += [tile.raw, tile.first, tile.count, len(words), *words]
+    return numbers
+
+
 def test_the_mask_decoder() -> None:
     modes = set()
     for image, step, layer in steps("bernoulli"):
         fields = step.fields
         if not step.tiles:
             continue
-        given = [0, seed(image), image.header["rounds"], fields["layer"], fields["lanes"] == 32]
-        given += [fields["planes"], fields["sign"]]
-        given += [start for start, _ in step.intervals] + [f for _, f in step.intervals]
-        given += [fields["tiles"]]
-        for tile in step.tiles:
-            halves = np.frombuffer(tile.payload, "<u2").tolist()
-            given += [tile.raw, tile.first, tile.count, len(halves), *halves]
+        given = [0, seed(image), image.header["rounds"], *stream_numbers(step), *tile_numbers(step)]
         out, bits = simulate(build("mask_decoder_top"), map(int, given)), []
         for tile in step.tiles:
             end = 1 + tile.count
