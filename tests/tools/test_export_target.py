@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from slt_infer.format import load
+from slt_infer.format import load, save
 from slt_infer.format.target import rtl_image
 from slt_infer.tools.export import main as export
 
-from ..hostile import sound
 from ..independent import target
 from .conftest import SYNTHETIC
 
@@ -59,13 +59,17 @@ def test_without_scales_there_are_the_weights_alone(call, tmp_path):
     assert target.parse((tmp_path / "net.bin").read_bytes()).header["int8"] == 0
 
 
-def test_one_task_of_several(call, tmp_path):
-    pieces = sound.rich("threefry4x32", 13)
-    path = tmp_path / "tasks.slt"
-    path.write_bytes(pieces.build())
-    for task in ([], ["--task", "1"]):
-        code, out, _ = call(export, path, "--target", "rtl", *task, "-o", tmp_path / "net.bin", "--json")
-        assert (code, json.loads(out)["error"]["code"]) == (1, "unsupported")  # its coats
+def test_one_task_of_several(call, ticket_file, tmp_path):
+    one, other, path = load(ticket_file), tmp_path / "other.slt", tmp_path / "tasks.slt"
+    assert call(export, *THREEFRY, "--sparsity", "0.6", "-o", other)[0] == 0
+    save(replace(one, others=(load(other).layers,), quantisation=None), path)
+    for task in (0, 1):
+        flags = ["--task", task] if task else []
+        assert call(export, path, "--target", "rtl", *flags, "-o", tmp_path / "net.bin")[0] == 0
+        image = (tmp_path / "net.bin").read_bytes()
+        assert image == rtl_image(load(path).task(task)).words.tobytes()
+        kept = sum(step.fields["kept"] for step in target.parse(image).steps)
+        assert kept == (load(other) if task else one).kept
     code, out, _ = call(export, path, "--target", "rtl", "--task", "2", "-o", tmp_path / "net.bin", "--json")
     assert (code, json.loads(out)["error"]["code"]) == (1, "bad-task")
 
