@@ -95,9 +95,8 @@ def rtl_image(ticket: Ticket) -> Image:
     Raises SltError: `unsupported` for what they lack, `limit` for what 32 bits do not hold.
     """
     _check_units(ticket)
-    steps = steps_of(ticket)
-    owners = {step.layer.id: step.layer for step in reversed(steps) if step.layer is not None}
-    layers = [step.layer for step in steps if step.layer is not None and owners[step.layer.id] is step.layer]
+    steps = _steps(ticket)
+    layers = list({step.layer.id: step.layer for step in steps if step.layer is not None}.values())
     quantised = ticket.quantisation is not None
     sizes = {
         "header": BURST,
@@ -149,29 +148,28 @@ def save_image(image: Image, path: Path, form: Literal["bin", "hex"]) -> int:
     return len(data)
 
 
-def steps_of(ticket: Ticket) -> list[Step]:
+def _steps(ticket: Ticket) -> list[Step]:
     """In the order of the nodes of which each is the first."""
     nodes = ticket.network.nodes
     readers: dict[int, list[int]] = {}
     for value, node in enumerate(nodes, 1):
         for operand in inputs_of(node):
             readers.setdefault(operand, []).append(value)
-    add_of = {operand: value for value, operand in quantise.joined(ticket.network).items()}
+    add_of = {joined: add for add, joined in quantise.joined(ticket.network).items()}
     steps, taken = [], set[int]()
     for first, node in enumerate(nodes, 1):
         if first in taken:
             continue
         layer = ticket.layers[node.layer] if isinstance(node, Conv2d | Linear) else None
-        value, operand, residual = first, inputs_of(node)[0], None
-        add = nodes[add_of[first] - 1] if first in add_of else node
-        if isinstance(add, Add):
-            value = add_of.get(first, first)
-            residual = add.right if value == first else add.left + add.right - first
-        rounded = value
-        if not isinstance(node, Relu | MaxPool2d | Flatten):
-            alone = readers.get(value, [])
-            if len(alone) == 1 and isinstance(nodes[alone[0] - 1], Relu):
-                (value,) = alone
+        value = rounded = add_of.get(first, first)
+        operand, last, residual = inputs_of(node)[0], nodes[rounded - 1], None
+        if isinstance(last, Add):
+            summed = operand if last is node else first
+            residual = last.left + last.right - summed
+        alone = readers.get(rounded, [])
+        if not isinstance(node, Relu | MaxPool2d | Flatten) and len(alone) == 1:
+            (reader,) = alone
+            value = reader if isinstance(nodes[reader - 1], Relu) else rounded
         taken |= {rounded, value}
         steps.append(Step(node, value, rounded, operand, residual, layer))
     return steps
