@@ -179,6 +179,23 @@ def test_sweep_is_the_closed_form_at_every_point(file: Path, capsys: pytest.Capt
         assert point["cycles"] == closed_form(made, machine, "frozen").cycles.total
 
 
+def test_a_sweep_on_ray_finds_the_same() -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'slt-infer[ray]'")
+    made, axes = workload("resnet18-cifar@0.25"), {"dram.bytes_per_cycle": [2, 16], "volt": [0.6, 0.9]}
+    assert sweep(made, "successor", axes, ray="local") == sweep(made, "successor", axes, jobs=2)
+
+
+@pytest.mark.parametrize("address", ["nowhere", "auto"])
+def test_a_ray_that_is_not_there_is_refused(
+    file: Path, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert run("sweep", file, "--over", "volt=0.6,0.9", "--ray", address, "--json") == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "no-ray"
+    assert "slt-infer[ray]" in error["message"] or "ray start" in error["message"]
+
+
 def test_sweep_draws_its_points(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "sweep.html"
     over = ["--over", "dram.bytes_per_cycle=2,16", "--over", "volt=0.6,0.9", "--jobs", "1"]
