@@ -17,7 +17,7 @@ MOST_BYTES = 2**30
 MOST_NODES = 2**16
 MOST_ELEMENTS = 2**40  # of a value
 LAYERS = ("Conv", "Gemm", "MatMul")
-RENAMES = ("Flatten", "Identity", "Dropout")
+RENAMES = ("Flatten", "Reshape", "Identity", "Dropout")
 POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
 KNOWN = (*LAYERS, "Add", "Relu", "Clip", "BatchNormalization", *POOLS, *RENAMES, "Constant")
 
@@ -114,6 +114,8 @@ def _bare(model: Any) -> Any:
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
     for tensor in graph.initializer:
+        if len(tensor.dims) == 1 and tensor.dims[0] <= 8:  # perhaps a shape to give something
+            continue
         dims, kind, name = list(tensor.dims), tensor.data_type, tensor.name
         tensor.Clear()
         tensor.name, tensor.data_type = name, kind

@@ -90,7 +90,8 @@ def test_every_operator_by_hand() -> None:
         make.make_node("Relu", ["e"], ["f"]),
         make.make_node("AveragePool", ["f"], ["g"], kernel_shape=[2, 2], strides=[2, 2]),
         make.make_node("Dropout", ["g"], ["h"]),
-        make.make_node("Flatten", ["h"], ["i"]),
+        make.make_node("Constant", [], ["flat"], value=make.make_tensor("v", 7, (2,), [1, -1])),
+        make.make_node("Reshape", ["h", "flat"], ["i"]),
         make.make_node("MatMul", ["i", "w3"], ["j"]),
         make.make_node("Add", ["j", "bias"], ["y"]),
     ]
