@@ -15,7 +15,7 @@ from slt_infer.hw.workload import Step, Work, Workload, folded
 
 MOST_BYTES = 2**30
 MOST_NODES = 2**16
-MOST_ELEMENTS = 2**40  # of a value
+MOST_DIMENSIONS, MOST_ELEMENTS = 8, 2**40  # of a value
 LAYERS = ("Conv", "Gemm", "MatMul")
 RENAMES = ("Flatten", "Reshape", "Identity", "Dropout")
 POOLS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
@@ -94,10 +94,11 @@ def _image(graph: Any, constants: Shapes, where: str) -> str:
     if dims and not dims[0].HasField("dim_value"):
         dims[0].dim_value = 1
     sizes = [dim.dim_value for dim in dims]
-    if len(sizes) < 2 or min(sizes) < 1:
+    if not 2 <= len(sizes) <= MOST_DIMENSIONS or min(sizes) < 1:
         shown = [dim.dim_param[:80] or dim.dim_value for dim in dims]
         raise _unsupported(
-            f"shape {shown} is not known: export with fixed sizes", f"{where}, {inputs[0].name}"
+            f"shape {shown[:MOST_DIMENSIONS]} is not known: export with fixed sizes",
+            f"{where}, {inputs[0].name}",
         )
     if sizes[0] != 1:
         raise _unsupported(
@@ -128,7 +129,7 @@ def _shapes(graph: Any) -> Shapes:
     found = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         sizes = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        if sizes and min(sizes) > 0 and math.prod(sizes) <= MOST_ELEMENTS:
+        if 0 < len(sizes) <= MOST_DIMENSIONS and min(sizes) > 0 and math.prod(sizes) <= MOST_ELEMENTS:
             found[value.name] = sizes
     return found
 
