@@ -17,7 +17,8 @@ from slt_infer.hw.masks import Mask, mask_of
 from slt_infer.ticket import Conv2d, Flatten, Linear, Network, Ticket, inputs_of
 
 MOST_LAYERS = 4096
-MOST_SIZE = 2**20  # channels, rows, columns, …
+MOST_SIDE = 2**20  # channels, rows, columns, …
+MOST_AREA = 2**26  # pixels, weights of a row
 
 
 @dataclass(frozen=True)
@@ -183,11 +184,11 @@ def finished(name: str, layers: Sequence[Work], image: int) -> Workload:
     if len(layers) > MOST_LAYERS:
         raise HardwareError("limit", f"has {len(layers)} layers, over {MOST_LAYERS}", name)
     for work in layers:
-        size = max(work.inputs, work.out, *work.kernel, work.stride, work.padding, work.height, work.width)
-        if size > MOST_SIZE:
-            raise HardwareError(
-                "limit", f"a size of {size} is over {MOST_SIZE}", f"{name}, layer {work.name}"
-            )
+        side = max(work.inputs, work.out, *work.kernel, work.stride, work.padding, work.height, work.width)
+        area = max(work.fan_in, work.height * work.width, work.pixels)
+        for size, most in ((side, MOST_SIDE), (area, MOST_AREA)):
+            if size > most:
+                raise HardwareError("limit", f"a size of {size} is over {most}", f"{name}, layer {work.name}")
     last = [0] * (len(layers) + 1)
     for number, work in enumerate(layers):
         for value in (work.value, work.residual):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,13 @@ def test_data_outside_the_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(made.SerializeToString())
     assert load_onnx(path).weights == 144
+
+
+def test_without_onnx_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(HardwareError, match=r"slt-infer\[onnx\]") as caught:
+        read_onnx(b"", "net")
+    assert caught.value.code == "no-onnx"
 
 
 def test_a_file_over_the_bound_is_not_read(tmp_path: Path) -> None:

@@ -149,9 +149,15 @@ def test_a_wrong_topology_is_refused_with_its_line(text: str) -> None:
 
 
 def test_sizes_that_would_take_for_ever_are_refused() -> None:
-    with pytest.raises(HardwareError, match="over 1048576") as caught:
-        read_topology("Layer,M,N,K\nG,9000000000,1,1\n", "net")
-    assert caught.value.code == "limit"
+    headings = "a,IFMAP Height,IFMAP Width,Filter Height,Filter Width,Channels,Num Filter,Strides,\n"
+    for text, most in (
+        ("Layer,M,N,K\nG,9000000000,1,1\n", 2**20),
+        (f"{headings}c,99999,99999,1,1,1,1,1,\n", 2**26),
+        ("Layer,M,N,K\n" + 5000 * "G,1,1,1\n", 4096),
+    ):
+        with pytest.raises(HardwareError, match=f"over {most}") as caught:
+            read_topology(text, "net")
+        assert caught.value.code == "limit"
 
 
 def test_rows_sum_to_the_layer() -> None:
