@@ -201,6 +201,8 @@ def sweep_command(
         key, sign, values = text.partition("=")
         if not sign or not values:
             cli.usage(f"--over wants KEY=V1,V2, not {text!r}")
+        if key.strip() in axes:
+            cli.usage(f"--over has {key.strip()} twice: give all its values at once")
         axes[key.strip()] = [_value(value.strip()) for value in values.split(",")]
     fixed = _changes(change)
     points = sweep(_workload(file, task, max_memory), hardware, axes, scheme, jobs, fixed, ray)

@@ -52,27 +52,30 @@ def sweep(
     table = read_hardware(hardware)
     hardware_of(table, fixed or {}, str(hardware))  # what is wrong with all points is refused at once
     points = list(grid(axes))
-    run = partial(_points, workload, table, str(hardware), fixed or {}, scheme)
+    run = partial(_point, workload, table, str(hardware), fixed or {}, scheme)
     if ray is not None:
         found = _on_ray(run, points, ray)
     elif jobs > 1 and len(points) > 1:
         with ProcessPoolExecutor(jobs) as pool:
-            found = list(itertools.chain.from_iterable(pool.map(run, _chunks(points, jobs))))
+            found = list(pool.map(run, points, chunksize=_chunk(points, jobs)))
     else:
-        found = run(points)
+        found = _all(run, points)
     if all("reason" in point for point in found):
         raise HardwareError(found[0]["code"], f"no point can be; the first: {found[0]['reason']}", "sweep")
     _mark_pareto(found)
     return found
 
 
-def _chunks(points: list[Point], workers: int) -> list[list[Point]]:
-    """In order, four a worker: their costs differ."""
-    size = max(1, -(-len(points) // (4 * workers)))
-    return [points[at : at + size] for at in range(0, len(points), size)]
+def _chunk(points: list[Point], workers: int) -> int:
+    """Points in a task: four tasks a worker, as points differ in what they cost."""
+    return max(1, len(points) // (4 * workers))
 
 
-def _on_ray(run: Callable[[list[Point]], list[Point]], points: list[Point], address: str) -> list[Point]:
+def _all(run: Callable[[Point], Point], points: list[Point]) -> list[Point]:
+    return [run(point) for point in points]
+
+
+def _on_ray(run: Callable[[Point], Point], points: list[Point], address: str) -> list[Point]:
     try:
         import ray
     except ImportError as error:
@@ -86,10 +89,10 @@ def _on_ray(run: Callable[[list[Point]], list[Point]], points: list[Point], addr
         raise HardwareError("no-ray", f"{error}; {remedy}", f"Ray at {address}") from error
     try:
         there = ray.put(run)
-        task = ray.remote(_run_there)
-        workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        chunks = [task.remote(there, chunk) for chunk in _chunks(points, workers)]
-        return list(itertools.chain.from_iterable(ray.get(chunks)))
+        task = ray.remote(_all)
+        size = _chunk(points, max(1, int(ray.cluster_resources().get("CPU", 1))))
+        tasks = [task.remote(there, points[at : at + size]) for at in range(0, len(points), size)]
+        return list(itertools.chain.from_iterable(ray.get(tasks)))
     except ray.exceptions.RayError as error:
         raise HardwareError(
             "no-ray", f"{error}; its workers need this slt-infer too", f"Ray at {address}"
@@ -98,31 +101,16 @@ def _on_ray(run: Callable[[list[Point]], list[Point]], points: list[Point], addr
         ray.shutdown()
 
 
-def _run_there(run: Callable[[list[Point]], list[Point]], points: list[Point]) -> list[Point]:
-    return run(points)
-
-
-def _points(
+def _point(
     workload: Workload,
     table: dict[str, Any],
     where: str,
     fixed: dict[str, Any],
     scheme: str | None,
-    points: list[Point],
-) -> list[Point]:
-    return [_point(workload, table, where, {**fixed, **point}, scheme, point) for point in points]
-
-
-def _point(
-    workload: Workload,
-    table: dict[str, Any],
-    where: str,
-    changes: dict[str, Any],
-    scheme: str | None,
     point: Point,
 ) -> Point:
     try:
-        machine = hardware_of(table, changes, where)
+        machine = hardware_of(table, {**fixed, **point}, where)
         chosen = scheme or best_scheme(workload, machine)
         result = closed_form(workload, machine, chosen)
     except HardwareError as error:

@@ -123,7 +123,13 @@ def test_refusals(file: Path, arguments: list[str], code: str, capsys: pytest.Ca
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["x.slt", "--set", "hz"], ["x.slt", "--compare", "--scheme", "int8"], ["sweep", "x.slt"]],
+    [
+        [],
+        ["x.slt", "--set", "hz"],
+        ["x.slt", "--compare", "--scheme", "int8"],
+        ["sweep", "x.slt"],
+        ["sweep", "x.slt", "--over", "volt=1", "--over", "volt=2"],
+    ],
 )
 def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == 2
