@@ -40,7 +40,7 @@ $(VENV)/.search: $(VENV)/.tools $(SOURCES)
 
 $(VENV)/.test: $(VENV)/.search
 	@echo "Installing what the tests need"
-	@$(call LISTED,(r for e in $(EXTRAS).items() if e[0] != 'peers' for r in e[1])) > $(VENV)/test.txt
+	@$(call LISTED,(r for e in $(EXTRAS).items() if e[0] not in ('peers', 'ray') for r in e[1])) > $(VENV)/test.txt
 	$(PIP) -r $(VENV)/test.txt
 	@touch $@
 

@@ -23,7 +23,9 @@ MODELS = {"events": hw.simulate, "closed": hw.closed_form}
 
 File = Annotated[
     Path,
-    typer.Argument(metavar="FILE", help="A packed ticket (.slt), or SCALE-Sim's table of layers (.csv)."),
+    typer.Argument(
+        metavar="FILE", help="A packed ticket (.slt); SCALE-Sim's table of layers (.csv) or .onnx, dense."
+    ),
 ]
 Machine = Annotated[
     str, typer.Option("--hw", metavar="PRESET|FILE", help="A preset (--presets lists them) or a TOML file.")
@@ -61,7 +63,9 @@ Model = Annotated[
 def report_command(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="A packed ticket (.slt), or SCALE-Sim's table of layers (.csv)."),
+        typer.Argument(
+            metavar="FILE", help="A packed ticket (.slt); SCALE-Sim's table of layers (.csv) or .onnx, dense."
+        ),
     ] = None,
     hardware: Machine = "hiddenite-like",
     change: Set = None,
@@ -131,6 +135,8 @@ def report_command(
 def _workload(file: Path, task: int | None, max_memory: int | None) -> hw.Workload:
     if file.suffix == ".csv":
         return hw.load_topology(file)
+    if file.suffix == ".onnx":
+        return hw.load_onnx(file)
     return hw.workload_of(load(file, max_memory=max_memory).task(task or 0))
 
 
@@ -174,6 +180,14 @@ def sweep_command(
         typer.Option("--html", metavar="FILE", help="Write the points as a plot, one file, offline."),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes.", min=1)] = os.cpu_count() or 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Ray's workers instead of processes: local starts it here, auto finds it, or HOST:PORT.",
+        ),
+    ] = None,
     task: cli.Task = None,
     max_memory: cli.MaxMemory = None,
     as_json: cli.Json = False,
@@ -187,9 +201,11 @@ def sweep_command(
         key, sign, values = text.partition("=")
         if not sign or not values:
             cli.usage(f"--over wants KEY=V1,V2, not {text!r}")
+        if key.strip() in axes:
+            cli.usage(f"--over has {key.strip()} twice: give all its values at once")
         axes[key.strip()] = [_value(value.strip()) for value in values.split(",")]
     fixed = _changes(change)
-    points = sweep(_workload(file, task, max_memory), hardware, axes, scheme, jobs, fixed)
+    points = sweep(_workload(file, task, max_memory), hardware, axes, scheme, jobs, fixed, ray)
     answer = {"file": str(file), "hardware": hardware, "parameters": list(axes), "points": points}
     if html is not None:
         html.write_text(sweep_report(answer), "utf-8")

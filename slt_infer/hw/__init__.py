@@ -1,8 +1,9 @@
 """The accelerator model: cycles, off-chip bytes and energy of a network on a described machine.
 
 docs/accelerator.md has each formula, its units and what is not modelled. A workload is what a network asks
-for (`workload_of` a ticket, `load_topology` of SCALE-Sim's CSV); `closed_form` and `simulate` (tile by tile)
-answer for one way to store its weights, a name of SCHEMES; `compare` for all of them.
+for (`workload_of` a ticket; `load_topology` of SCALE-Sim's CSV and `load_onnx` for dense baselines);
+`closed_form` and `simulate` (tile by tile) answer for one way to store its weights, a name of SCHEMES;
+`compare` for all of them.
 """
 
 from slt_infer.hw.closed_form import closed_form
@@ -16,6 +17,7 @@ from slt_infer.hw.description import (
     preset_names,
 )
 from slt_infer.hw.events import simulate
+from slt_infer.hw.onnx_file import load_onnx
 from slt_infer.hw.result import Cycles, LayerResult, Result, answer
 from slt_infer.hw.schemes import SCHEMES, best_scheme, why_not
 from slt_infer.hw.topology import load_topology
@@ -37,6 +39,7 @@ __all__ = [
     "described",
     "hardware_text",
     "load_hardware",
+    "load_onnx",
     "load_topology",
     "preset_names",
     "side_by_side",

@@ -5,9 +5,9 @@ here.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from slt_infer.hw import systolic
 from slt_infer.hw.description import Array, Hardware
@@ -15,8 +15,7 @@ from slt_infer.hw.tiling import Tiling
 from slt_infer.hw.workload import Work
 
 
-@dataclass(frozen=True)
-class Steps:
+class Steps(Struct, frozen=True):
     """Of one block of rows at one position of the array over the pixels: cycles, windows read, and the bank
     cycles that each window takes beyond those that hide it.
     """
@@ -86,22 +85,25 @@ def positions(patch: tuple[int, int], array: Array) -> int:
     return -(-patch[0] // array.height) * -(-patch[1] // array.width)
 
 
+def _runs(work: Work, tiles: Tiling) -> list[tuple[int, int]]:
+    """Blocks in turn as (rows of a block, so many of them in a row); blocks do not cross groups."""
+    whole, rest = divmod(work.out // work.groups, tiles.rows)
+    return [(tiles.rows, whole), (rest, 1)] * work.groups if rest else [(tiles.rows, whole * work.groups)]
+
+
 def block_sizes(work: Work, tiles: Tiling) -> list[int]:
-    """Rows of each block; blocks do not cross groups."""
-    of_group = work.out // work.groups
-    group = [min(tiles.rows, of_group - at) for at in range(0, of_group, tiles.rows)]
-    return group * work.groups
+    """Rows of each block."""
+    return [size for size, count in _runs(work, tiles) for _ in range(count)]
 
 
-def block_steps(work: Work, machine: Hardware, tiles: Tiling) -> list[Steps]:
-    """Of each block in turn."""
-    sizes = block_sizes(work, tiles)
+def block_steps(work: Work, machine: Hardware, tiles: Tiling) -> list[tuple[Steps, int]]:
+    """Blocks in turn as (what one takes, so many of them in a row)."""
     if not machine.array.zero_skipping or work.mask is None:
-        known = {size: steps(work, machine, size, None) for size in set(sizes)}
-        return [known[size] for size in sizes]
+        return [(steps(work, machine, size, None), count) for size, count in _runs(work, tiles)]
+    sizes = block_sizes(work, tiles)
     ends = np.cumsum(sizes)
     most = np.maximum.reduceat(work.mask.row_kept, ends - np.asarray(sizes))
-    return [steps(work, machine, size, int(kept)) for size, kept in zip(sizes, most, strict=True)]
+    return [(steps(work, machine, size, int(kept)), 1) for size, kept in zip(sizes, most, strict=True)]
 
 
 def systolic_cycles(work: Work, machine: Hardware, tiles: Tiling) -> int:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from msgspec import Struct
+
 from slt_infer.hw.compute import Steps, block_steps, lanes, positions, systolic_cycles
 from slt_infer.hw.description import Hardware, HardwareError
 from slt_infer.hw.energy import Counts, energy
@@ -20,8 +22,7 @@ from slt_infer.hw.workload import Work, Workload
 KINDS = ("weights", "mask", "index", "affine", "activations_in", "activations_out", "burst")
 
 
-@dataclass(frozen=True)
-class Demand:
+class Demand(Struct, frozen=True, dict=True):
     """Of one layer for one image. compute, banks: cycles of the array, and those that reading its window
     adds. decode, generate: cycles of one making of all its weights; makings: how often they are made.
     place: where its values lie. dram_bytes: off chip, by kind; burst is what whole bursts move beyond what
@@ -31,7 +32,7 @@ class Demand:
     work: Work
     storage: Storage
     tiles: Tiling
-    blocks: tuple[Steps, ...]  # empty for a systolic array
+    blocks: tuple[tuple[Steps, int], ...]  # in turn, so many alike; empty for a systolic array
     compute: int
     banks: int
     decode: int
@@ -41,7 +42,7 @@ class Demand:
     place: Place
     counts: Counts
 
-    @cached_property
+    @property
     def loaded_bytes(self) -> int:
         """Off chip to on chip for the weights, all passes, in whole bursts."""
         return self.dram_bytes_in - self.dram_bytes["activations_in"]
@@ -50,7 +51,7 @@ class Demand:
     def dram_bytes_total(self) -> int:
         return sum(self.dram_bytes.values())
 
-    @cached_property
+    @property
     def dram_bytes_in(self) -> int:
         return self.dram_bytes_total - self.dram_bytes["activations_out"]
 
@@ -134,16 +135,15 @@ def _pair(
 def demand(index: int, storage: Storage, machine: Hardware, workload: Workload, place: Place) -> Demand:
     work = workload.layers[index]
     tiles = tiling(work, storage, machine, place.held, place.input_off, place.residual_off, place.patch)
-    makings = tiles.weight_passes
-    if machine.schedule.decode_per == "pass":
-        makings = sum(positions(patch, machine.array) for patch in tiles.patches)
-    grid = machine.array.kind == "grid"
-    blocks = tuple(block_steps(work, machine, tiles)) if grid else ()
     places = sum(positions(patch, machine.array) for patch in tiles.patches)
-    compute = (
-        places * sum(block.cycles for block in blocks) if grid else systolic_cycles(work, machine, tiles)
-    )
-    banks = places * sum(block.bank_stall for block in blocks)
+    makings = places if machine.schedule.decode_per == "pass" else tiles.weight_passes
+    blocks: tuple[tuple[Steps, int], ...] = ()
+    if machine.array.kind == "grid":
+        blocks = tuple(block_steps(work, machine, tiles))
+        compute = places * sum(block.cycles * count for block, count in blocks)
+    else:
+        compute = systolic_cycles(work, machine, tiles)
+    banks = places * sum(block.bank_stall * count for block, count in blocks)
     moved = {
         "weights": storage.weight_bytes * tiles.weight_passes,
         "mask": storage.mask_bytes * tiles.weight_passes,
@@ -153,10 +153,9 @@ def demand(index: int, storage: Storage, machine: Hardware, workload: Workload, 
         "activations_out": value_bytes(workload, work.result, machine) if place.result_off else 0,
         "burst": 0,
     }
-    burst = machine.dram.burst_bytes
+    burst, written = machine.dram.burst_bytes, moved["activations_out"]
     once = storage.bytes + work.affine_bytes
-    moved["burst"] = (-once % burst) * tiles.weight_passes
-    moved["burst"] += sum(-moved[kind] % burst for kind in ("activations_in", "activations_out"))
+    moved["burst"] = -once % burst * tiles.weight_passes + -moved["activations_in"] % burst + -written % burst
     decode, generate = _decode(storage, machine), _generate(storage, machine, workload)
     counts = _counts(work, storage, machine, tiles, blocks, places, compute, makings, moved, workload, place)
     return Demand(
@@ -185,7 +184,7 @@ def _counts(
     storage: Storage,
     machine: Hardware,
     tiles: Tiling,
-    blocks: tuple[Steps, ...],
+    blocks: tuple[tuple[Steps, int], ...],
     places: int,
     compute: int,
     makings: int,
@@ -198,8 +197,10 @@ def _counts(
     if blocks:
         channels, kernel_rows = lanes(array, work)
         depth = min(channels, work.inputs) * kernel_rows
-        sums = work.macs / depth * (1 - (1 - storage.active) ** depth)
-        read = places * sum(block.windows * block.window_elements for block in blocks) * bits
+        together = depth if array.adder_tree else 1
+        sums = work.macs / together * (1 - (1 - storage.active) ** together)
+        windows = sum(block.windows * block.window_elements * count for block, count in blocks)
+        read = places * windows * bits
         shifted = (
             compute * depth * min(array.height, work.out_height) * min(array.width, work.out_width) * bits
         )
@@ -212,6 +213,7 @@ def _counts(
     written = 8 * moved["activations_in"]
     if not place.result_off:
         written += 8 * value_bytes(workload, work.result, machine)
+    out = moved["activations_out"] + -moved["activations_out"] % machine.dram.burst_bytes
     rans = 0 if storage.tokens or not storage.rans_tiles else storage.decoded - storage.raw
     return Counts(
         operation=storage.operation,
@@ -230,7 +232,8 @@ def _counts(
         generator=workload.generator[0] if workload.generator else "",
         run_bits=(storage.decoded - rans) * makings,
         rans_bits=rans * makings,
-        dram_bytes=sum(moved.values()),
+        dram_read_bytes=sum(moved.values()) - out,
+        dram_write_bytes=out,
     )
 
 

@@ -7,6 +7,7 @@ number that no source gives is a parameter; the presets say so beside it.
 from __future__ import annotations
 
 import tomllib
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -46,6 +47,9 @@ class Array(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
     stationary: Literal["output", "weight"] = "output"  # what stays in the elements while the others move
     window_registers: bool = True  # a window of activations is read once and shifted under the kernel
+    adder_tree: bool = (
+        True  # input channels and kernel rows side by side make one sum; false: each element writes its own
+    )
     zero_skipping: bool = False  # kept weights alone take cycles; the rows side by side wait for the fullest
     # systolic: rows x columns, and what stays
     rows: Count = 1
@@ -143,6 +147,7 @@ class Energy(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight_write_bit: Action
     affine: Action  # scale and shift of one output
     dram_bit: Action
+    dram_write_bit: Action | None = None  # None: as dram_bit
     generator_bit: Action | None = None  # own generator
     philox_round: Action | None = None  # of one call, 128 bits
     threefry_round: Action | None = None
@@ -154,7 +159,11 @@ class Energy(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     idle_share: Share = 0.0  # of an operation's energy in an element that has nothing to do
 
 
-class Hardware(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+# The fields of Energy that are actions.
+ACTIONS = tuple(field for field in Energy.__struct_fields__ if not field.endswith(("_mw", "_share")))
+
+
+class Hardware(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """A machine. hz: clock; volt: supply; nm: node. Bits are those of an activation and of a partial sum."""
 
     name: str
@@ -173,10 +182,14 @@ class Hardware(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schedule: Schedule = Schedule()
     energy: Energy
 
-    def pj(self, action: Action | None) -> float:
-        """Energy of an action on this machine, pJ: its source's, times node / its node and (volt / its
-        volt)^2. First order: capacitance falls with length.
+    @cached_property
+    def prices(self) -> dict[str, float]:
+        """Energy of each action on this machine, pJ: its source's, times node / its node and (volt / its
+        volt)^2. First order: capacitance falls with length. 0 for what the machine cannot do.
         """
+        return {name: self._price(getattr(self.energy, name)) for name in ACTIONS}
+
+    def _price(self, action: Action | None) -> float:
         if action is None:
             return 0.0
         return action.pj * self.nm / (action.nm or self.nm) * (self.volt / (action.volt or self.volt)) ** 2
@@ -185,9 +198,9 @@ class Hardware(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def described(machine: Hardware) -> dict[str, Any]:
     """For JSON: everything that the machine is, and of each action its pJ on this machine and its source."""
     energies = {
-        name: {"pj": machine.pj(action), "source": action.source}
-        for name, action in msgspec.structs.asdict(machine.energy).items()
-        if isinstance(action, Action)
+        name: {"pj": price, "source": action.source}
+        for name, price in machine.prices.items()
+        if (action := getattr(machine.energy, name))
     }
     return {
         "name": machine.name,
@@ -230,25 +243,30 @@ def load_hardware(name: str | Path, changes: dict[str, Any] | None = None) -> Ha
     changes: values over those of the file by dotted key, {"dram.bytes_per_cycle": 8}. Raises HardwareError
     (`no-hardware`, `bad-hardware`) that names the key and what it wants.
     """
-    table = read_hardware(name)
-    for key, value in (changes or {}).items():
-        _set(table, key, value)
+    return hardware_of(read_hardware(name), changes or {}, str(name))
+
+
+def hardware_of(table: dict[str, Any], changes: dict[str, Any], where: str) -> Hardware:
+    """As load_hardware, of a table that is read already; it is not changed."""
+    for key, value in changes.items():
+        table = _with(table, key.split("."), value, key)
     try:
         hardware = msgspec.convert(table, Hardware)
     except msgspec.ValidationError as error:
-        raise HardwareError("bad-hardware", str(error), str(name)) from error
+        raise HardwareError("bad-hardware", str(error), where) from error
     _check(hardware)
     return hardware
 
 
-def _set(table: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        inner = table.setdefault(parent, {})
+def _with(table: dict[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:
+    """A table with one value changed."""
+    first, *rest = path
+    if rest:
+        inner = table.get(first, {})
         if not isinstance(inner, dict):
-            raise HardwareError("bad-hardware", f"{parent} is a value, not a table", key)
-        table = inner
-    table[last] = value
+            raise HardwareError("bad-hardware", f"{first} is a value, not a table", key)
+        value = _with(inner, rest, value, key)
+    return {**table, first: value}
 
 
 def _check(hardware: Hardware) -> None:

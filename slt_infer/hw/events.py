@@ -225,7 +225,8 @@ def _computes(layer: Demand, machine: Hardware) -> list[list[list[tuple[int, int
                             strict=True,
                         )
                     )
-                    for b in layer.blocks
+                    for b, count in layer.blocks
+                    for _ in range(count)
                 ]
             )
         return result

@@ -4,9 +4,12 @@ roofline.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+from msgspec import Struct
 
 from slt_infer.hw.demand import KINDS, Demand, energy_of
 from slt_infer.hw.description import Hardware
@@ -16,8 +19,7 @@ from slt_infer.hw.workload import Workload
 CAUSES = ("banks", "decoder", "generator", "dram", "fill")
 
 
-@dataclass(frozen=True)
-class Cycles:
+class Cycles(Struct, frozen=True):
     """Whole clock cycles: those of the array at work, and those it waits, by cause. fill: the first tile of a
     layer, whose loads nothing hides, and the array's pipeline.
     """
@@ -31,7 +33,7 @@ class Cycles:
 
     @property
     def total(self) -> int:
-        return self.compute + sum(self.stalls.values())
+        return self.compute + self.banks + self.decoder + self.generator + self.dram + self.fill
 
     @property
     def stalls(self) -> dict[str, int]:
@@ -43,13 +45,12 @@ class Cycles:
             compute, banks, fill=round(fill), **{cause: round(value) for cause, value in stalls.items()}
         )
 
-    def __add__(self, other: Cycles) -> Cycles:
-        pairs = ((cause, getattr(self, cause) + getattr(other, cause)) for cause in ("compute", *CAUSES))
-        return Cycles(**dict(pairs))
+    @classmethod
+    def sum(cls, parts: Sequence[Cycles]) -> Cycles:
+        return cls(*(sum(getattr(part, cause) for part in parts) for cause in ("compute", *CAUSES)))
 
 
-@dataclass(frozen=True)
-class LayerResult:
+class LayerResult(Struct, frozen=True):
     """demand: what it was asked; energy_pj: by part."""
 
     demand: Demand
@@ -70,15 +71,15 @@ class Result:
     model: str  # closed form, or events
     layers: tuple[LayerResult, ...]
 
-    @property
+    @cached_property
     def cycles(self) -> Cycles:
-        return sum((layer.cycles for layer in self.layers), Cycles(0))
+        return Cycles.sum([layer.cycles for layer in self.layers])
 
-    @property
+    @cached_property
     def dram_bytes(self) -> dict[str, int]:
         return {kind: sum(layer.demand.dram_bytes[kind] for layer in self.layers) for kind in KINDS}
 
-    @property
+    @cached_property
     def energy_pj(self) -> dict[str, float]:
         return {part: sum(layer.energy_pj[part] for layer in self.layers) for part in PARTS}
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from slt_infer.hw.description import Action, Hardware, HardwareError
 from slt_infer.hw.masks import Mask
@@ -18,8 +20,7 @@ from slt_infer.hw.workload import Work, Workload
 Operation = Literal["fp32_mac", "int8_mac", "add"]
 
 
-@dataclass(frozen=True)
-class Storage:
+class Storage(Struct, frozen=True):
     """How one layer is stored and what its weights cost on chip.
 
     weight_bytes, mask_bytes, index_bytes: off chip, fetched together. chip_bits: of a weight in the weight
@@ -226,8 +227,7 @@ def _no_decoder(name: str, masks: list[Mask], workload: Workload, machine: Hardw
 
 def best_scheme(workload: Workload, machine: Hardware) -> str:
     """What the machine was made for: the last seed scheme that ticket and machine allow, else int8."""
-    allowed = [name for name in SCHEMES if why_not(name, workload, machine) is None]
-    if not allowed:
-        raise HardwareError("bad-hardware", "gives no energy for any operation", machine.name)
-    seeded = [name for name in allowed if name in _SEEDED]
-    return seeded[-1] if seeded else "int8" if "int8" in allowed else allowed[-1]
+    for name in (*reversed(_SEEDED), "int8", *reversed(SCHEMES)):
+        if why_not(name, workload, machine) is None:
+            return name
+    raise HardwareError("bad-hardware", "gives no energy for any operation", machine.name)

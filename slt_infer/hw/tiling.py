@@ -8,16 +8,16 @@ activations-first the other way round.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from slt_infer.hw.description import Hardware, HardwareError
 from slt_infer.hw.schemes import Storage
 from slt_infer.hw.workload import Work
 
 
-@dataclass(frozen=True)
-class Tiling:
+class Tiling(Struct, frozen=True):
     """blocks x parts x patches tiles. rows: of a block. patch: output rows and columns of a patch.
 
     weight_passes, input_passes: how often all weights, and all activations that lie off chip, are fetched.

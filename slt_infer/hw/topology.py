@@ -9,6 +9,7 @@ one: the file does not say who reads whom.
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 from slt_infer.hw.description import HardwareError
@@ -49,9 +50,11 @@ def read_topology(text: str, name: str, where: str = "topology") -> Workload:
 def _numbers(row: list[str], columns: int, where: str) -> list[int]:
     while row and not row[-1]:
         row.pop()
-    if len(row) != columns or not all(cell.isdigit() and int(cell) > 0 for cell in row[1:]):
+    if len(row) != columns or not all(re.fullmatch("0*[1-9][0-9]{0,9}", cell) for cell in row[1:]):
         raise HardwareError(
-            "bad-topology", f"wants a name and {columns - 1} numbers above 0, not {', '.join(row)!r}", where
+            "bad-topology",
+            f"wants a name and {columns - 1} numbers from 1 to 9999999999, not {', '.join(row)!r}",
+            where,
         )
     return [int(cell) for cell in row[1:]]
 

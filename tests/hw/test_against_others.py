@@ -5,6 +5,8 @@ not.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,7 @@ from slt_infer.hw import (
 from slt_infer.hw.compute import positions
 from slt_infer.hw.demand import demands
 from slt_infer.hw.topology import read_topology
+from slt_infer.hw.workload import finished
 from slt_infer.models import resnet
 from slt_infer.models.graph import Graph
 from slt_infer.runtime.synthetic import synthetic_ticket
@@ -140,6 +143,69 @@ def test_zigzag_resnet18_dram_bytes_exactly() -> None:
     assert sum(layer.dram_bytes["weights"] for layer in layers) == 8 * 1_459_864
     assert sum(layer.tiles.input_bytes for layer in layers) == 8 * 239_968
     assert sum(work.out * work.pixels for work in made.layers) == 8 * 310_589
+
+
+def actions(source: str, **pj: float) -> dict[str, Any]:
+    """Changes to a machine: energies of actions."""
+    return {f"energy.{name}": {"pj": value, "source": source} for name, value in pj.items()}
+
+
+def test_zigzag_resnet18_energy_within_two_percent() -> None:
+    """ZigZag 3.9.1, tpu_like, opt=latency: 1,871.44 uJ. The preset has its table. By its rule no value stays
+    on chip, residuals are not read and outputs are those before pooling; shifting pixels and scaling outputs
+    cost nothing.
+    """
+    free = actions("ZigZag has none", register_bit=0.0, affine=0.0)
+    machine = load_hardware("tpu-like", {"activations.reserve": 2**21, **free})
+    plain = workload_of_network(models.network("resnet18"))
+    layers = [replace(work, residual=None, stored=work.out * work.pixels) for work in plain.layers]
+    result = closed_form(finished("resnet18", layers, plain.elements[0]), machine, "int8")
+    by_layer = {layer.name: sum(layer.energy_pj.values()) for layer in result.layers}
+    assert by_layer["stem"] == pytest.approx(128.8998e6, rel=0.1)  # reads 64 bits for 3 channels
+    assert by_layer["stage1.block1.conv1"] == pytest.approx(66.9962e6, rel=0.012)
+    assert by_layer["stage2.block1.conv1"] == pytest.approx(47.2709e6, rel=0.01)
+    assert by_layer["stage2.block1.shortcut"] == pytest.approx(16.4321e6, rel=0.025)
+    assert by_layer["stage2.block1.conv2"] == pytest.approx(57.9675e6, rel=0.01)
+    found = result.energy_pj
+    assert found["array"] == pytest.approx(72.56e6, rel=1e-4)
+    assert found["weights"] == pytest.approx(173.4e6, rel=1e-3)
+    assert found["dram"] == pytest.approx((1_459_864 + 239_968) * 700 + 310_589 * 750, rel=1e-9)
+    assert found["accumulators"] == pytest.approx(79.5e6, rel=0.05)
+    assert found["activations"] == pytest.approx((105.0 + 18.1) * 1e6, rel=0.25)
+    assert sum(found.values()) == pytest.approx(1_871_436_380.66, rel=0.02)
+    assert sum(found.values()) == pytest.approx(1_840.0e6, rel=1e-4)
+
+
+def test_timeloop_eyeriss_like_example_energy() -> None:
+    """timeloop-accelergy-exercises 2d55108, eyeriss_like, default problem: 59.28 uJ. The machine is the
+    preset with the example's energies (its ERT), weights and sums in the elements, 8 filters in turn.
+    """
+    table = actions(
+        "Timeloop's example: per vector of 16 bits in the elements, of 64 bits in the buffer",
+        int8_mac=0.207692,
+        accumulator_bit=(0.2191 + 0.2513) / 16,
+        register_bit=0.202442 / 16,
+        weight_read_bit=1.976602 / 16,
+        weight_write_bit=1.881657 / 16,
+        activation_read_bit=18.183829 / 64,
+        activation_write_bit=14.137929 / 64,
+        dram_bit=8.0,
+        affine=0.0,
+    )
+    shape = {"array.adder_tree": False, "array.stationary": "weight", "array.block_rows": 8}
+    idle = {"accumulator_bits": 16, "energy.idle_share": 0.0, "energy.leakage_mw": 0.0}
+    machine = load_hardware("eyeriss-like", {**table, **shape, **idle})
+    made = read_topology(f"{HEADINGS}conv,225,225,3,3,3,32,2,\n", "default")
+    result = closed_form(made, machine, "int8")
+    assert result.cycles.compute == 86_016
+    found = result.energy_pj
+    theirs = {"array": 2.251, "accumulators": 4.190, "weights": 10.893, "registers": 1.217, "dram": 36.642}
+    far = {"array": 0.001, "accumulators": 0.22, "weights": 0.02, "registers": 0.1, "dram": 0.03}
+    for part, microjoules in theirs.items():
+        assert found[part] == pytest.approx(1e6 * microjoules, rel=far[part]), part
+    assert found["activations"] == pytest.approx(2.398e6, rel=1e-3)  # theirs 4.067
+    assert sum(found.values()) == pytest.approx(59.28e6, rel=0.04)
+    assert sum(found.values()) == pytest.approx(57.15e6, rel=1e-3)
 
 
 # -- Hiddenite ---------------------------------------------------------------------------------------------

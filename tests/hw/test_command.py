@@ -123,7 +123,13 @@ def test_refusals(file: Path, arguments: list[str], code: str, capsys: pytest.Ca
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["x.slt", "--set", "hz"], ["x.slt", "--compare", "--scheme", "int8"], ["sweep", "x.slt"]],
+    [
+        [],
+        ["x.slt", "--set", "hz"],
+        ["x.slt", "--compare", "--scheme", "int8"],
+        ["sweep", "x.slt"],
+        ["sweep", "x.slt", "--over", "volt=1", "--over", "volt=2"],
+    ],
 )
 def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == 2
@@ -177,6 +183,23 @@ def test_sweep_is_the_closed_form_at_every_point(file: Path, capsys: pytest.Capt
             continue
         machine = load_hardware("successor", point["parameters"])
         assert point["cycles"] == closed_form(made, machine, "frozen").cycles.total
+
+
+def test_a_sweep_on_ray_finds_the_same() -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'slt-infer[ray]'")
+    made, axes = workload("resnet18-cifar@0.25"), {"dram.bytes_per_cycle": [2, 16], "volt": [0.6, 0.9]}
+    assert sweep(made, "successor", axes, ray="local") == sweep(made, "successor", axes, jobs=2)
+
+
+@pytest.mark.parametrize("address", ["nowhere", "auto"])
+def test_a_ray_that_is_not_there_is_refused(
+    file: Path, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert run("sweep", file, "--over", "volt=0.6,0.9", "--ray", address, "--json") == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "no-ray"
+    assert "slt-infer[ray]" in error["message"] or "ray start" in error["message"]
 
 
 def test_sweep_draws_its_points(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,5 +72,5 @@ def test_not_toml(tmp_path: Path) -> None:
 def test_energy_scales_with_node_and_supply() -> None:
     machine = load_hardware("hiddenite-like", {"nm": 20, "volt": 0.45})
     base = load_hardware("hiddenite-like")
-    assert machine.pj(machine.energy.add) == pytest.approx(base.pj(base.energy.add) / 8)
-    assert machine.pj(machine.energy.dram_bit) == 8.0
+    assert machine.prices["add"] == pytest.approx(base.prices["add"] / 8)
+    assert machine.prices["dram_bit"] == 8.0

@@ -66,7 +66,9 @@ def sums(result: Result) -> None:
     assert min(cycles.stalls.values()) >= 0
     assert cycles.total == sum(layer.cycles.total for layer in result.layers)
     for layer in result.layers:
-        assert sum(layer.demand.dram_bytes.values()) == layer.demand.counts.dram_bytes
+        counts, moved = layer.demand.counts, layer.demand.dram_bytes
+        assert sum(moved.values()) == counts.dram_read_bytes + counts.dram_write_bytes
+        assert 0 <= counts.dram_write_bytes - moved["activations_out"] < layer.machine.dram.burst_bytes
         assert min(layer.demand.dram_bytes.values()) >= 0
         assert min(layer.energy_pj.values()) >= 0
         elements = layer.machine.array.elements

@@ -139,12 +139,25 @@ def test_topology_of_convolutions_and_products() -> None:
 
 @pytest.mark.parametrize(
     "text", ["", "Layer,M,N,K\n", "Layer,M,N,K\nG,1,2\n", "Layer,M,N,K\nG,1,0,3\n", "Layer,M,N,K\nG,1,x,3\n",
+             "Layer,M,N,K\nG,1,\u00b2,3\n", f"Layer,M,N,K\nG,1,{'9' * 5000},3\n",
              "a,b,c,d,e,f,g,h\nc,3,3,5,5,1,1,1\n"],
 )  # fmt: skip
 def test_a_wrong_topology_is_refused_with_its_line(text: str) -> None:
     with pytest.raises(HardwareError) as caught:
         read_topology(text, "net")
     assert caught.value.code == "bad-topology"
+
+
+def test_sizes_that_would_take_for_ever_are_refused() -> None:
+    headings = "a,IFMAP Height,IFMAP Width,Filter Height,Filter Width,Channels,Num Filter,Strides,\n"
+    for text, most in (
+        ("Layer,M,N,K\nG,9000000000,1,1\n", 2**20),
+        (f"{headings}c,99999,99999,1,1,1,1,1,\n", 2**26),
+        ("Layer,M,N,K\n" + 5000 * "G,1,1,1\n", 4096),
+    ):
+        with pytest.raises(HardwareError, match=f"over {most}") as caught:
+            read_topology(text, "net")
+        assert caught.value.code == "limit"
 
 
 def test_rows_sum_to_the_layer() -> None:
