@@ -1,6 +1,7 @@
 // One layer in int8, from the words of its mask to its rounded values: pattern.sv and mask_decoder.sv with a generator each, kept.sv, two
 // banks of weights of ROWS rows, windows.sv, adder_tile.sv and requantise.sv. While a group of ROWS rows is computed with from one bank,
 // the other is filled. Values leave in the order group of rows, pixel, row. Of one group of channels and one coat, without flips.
+// A tile is found to be damaged at its end at the latest: the values are good once the last has left, tile_ready is 1 and refused 0.
 // Cycles: docs/rtl.md. Bits: those of its units and 2 * 2 * 128 * ROWS * BLOCKS of weights, register files here.
 module layer #(
     parameter integer ROWS = 8,       // a power of two
@@ -63,7 +64,7 @@ module layer #(
     input  logic                 word_valid,
     output logic                 word_ready,
     input  logic [         15:0] word,
-    output logic [          2:0] refused,    // of the first tile that was; nothing more comes
+    output logic [          2:0] refused,    // of the first tile that was; no tile is taken after it
     // the activations, in a memory
     output logic                 read_valid,
     input  logic                 read_ready,
@@ -117,9 +118,12 @@ module layer #(
     logic [WIDTH-1:0] mask_bits;
     logic [COUNT-1:0] bit_count;
     logic [2:0] fault;
+    wire stopped = refused != 3'd0;
+    logic decoder_ready;
+    assign tile_ready = decoder_ready && !stopped;
     mask_decoder #(.WIDTH(WIDTH)) decoder (
         .clk(clk), .rst(rst), .layer(layer_id), .wide(wide), .planes(planes), .with_sign(with_sign), .starts(starts),
-        .densities(densities), .tile_valid(tile_valid), .tile_ready(tile_ready), .raw(raw), .first(first),
+        .densities(densities), .tile_valid(tile_valid && !stopped), .tile_ready(decoder_ready), .raw(raw), .first(first),
         .count(count), .size(size), .word_valid(word_valid), .word_ready(word_ready), .word(word),
         .bit_valid(bit_valid), .bit_ready(bit_ready), .mask_bits(mask_bits), .bit_count(bit_count), .done(done), .refused(fault),
         .call_valid(d_call), .call_ready(d_call_ready), .counter(d_counter), .words_valid(d_words_valid),

@@ -51,12 +51,16 @@ class Stream:
 
 
 def streams(data: bytes, decode: bool = True) -> tuple[list, list[Stream]]:
-    """The source of a file and its streams that have tiles; with their bits, by the reference, if `decode`."""
+    """The source of a file and its streams that have tiles, with their bits by the reference if `decode`."""
     size = struct.unpack_from("<I", data, 12)[0]
     _, _, source, layers, *_ = msgpack.decode(data[32 : 32 + size])
     index = -(-(32 + size) // 8) * 8
     every = [
-        (layer, stream) for layer in layers for _, *of_task in layer[13] for streams in of_task for stream in streams
+        (layer, stream)
+        for layer in layers
+        for _, *of_task in layer[13]
+        for streams in of_task
+        for stream in streams
     ]
     bits = [[] for _ in every]
     if decode:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from slt_infer import _core, quantise, reference
+from slt_infer import _core, quantise
 from slt_infer.codec import prior
 from slt_infer.codec.masks import coded_layer
-from slt_infer.errors import SltError
+from slt_infer.errors import SltError, TicketError
 from slt_infer.format import dumps
 from slt_infer.reference_int8 import factors_of, joined_values, layer_sums, rounded, value_scales
 from slt_infer.ticket import Conv2d, Linear, MaskCode, Relu, Ticket, inputs_of, pack_bits, unpack_bits
@@ -105,7 +104,8 @@ def simulated(
 ) -> tuple[np.ndarray, int]:
     """What the hardware gives for a layer of a file and the first image, [out, pixels], and its cycles.
 
-    Raises SltError (code `unsupported`) for what it cannot: another generator, groups, coats and flips.
+    Raises SltError (code `unsupported`) for what it cannot: another generator, groups, coats and flips;
+    TicketError where it refuses a tile.
     """
     layer, where = ticket.layers[index], place(ticket, index)
     shape, source, freeze = layer.shape, ticket.source, layer.freeze
@@ -121,7 +121,8 @@ def simulated(
     image = q if isinstance(node, Conv2d) else q.reshape(-1, 1, 1)
     channels, height, width = image.shape
     out_rows, out_columns = (
-        (n + 2 * padding - kernel) // stride + 1 for n, kernel in zip((height, width), shape.kernel, strict=True)
+        (n + 2 * padding - kernel) // stride + 1
+        for n, kernel in zip((height, width), shape.kernel, strict=True)
     )
     words = memory(image, array.columns)
     pitch = words.shape[1] // array.columns
@@ -145,7 +146,9 @@ def simulated(
         residual = values[where.residual][0].reshape(shape.out, -1) % 256
         given += by_groups(residual, array.rows).tolist()
     refused, *y, cycles = simulate(array.program(), map(int, given))
-    assert refused == 0, f"layer {shape.name}: a tile refused with {refused}"
+    if refused:
+        remedy = f"the decoder gives {refused} (rtl/mask_decoder.sv says why): the file is damaged"
+        raise TicketError("bad-mask", f"a tile is refused, {remedy}", f"mask of layer {shape.name}")
     return np.array(y), cycles
 
 

@@ -30,22 +30,27 @@ def test_sums(rows: int, columns: int, stalls: int) -> None:
 
 
 @pytest.mark.parametrize("stalls", [0, 40])
-def test_rounding(stalls: int) -> None:
+@pytest.mark.parametrize("pow2", [0, 1])
+def test_rounding(stalls: int, pow2: int) -> None:
     random = np.random.default_rng(1)
     for s in (0, 1, 7, 15, 22):
-        for relu, wide in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            rows = [(2**31 - 1, 127, 32767, 32767, 2**46), (-(2**31) + 1, -127, 32767, 32767, -(2**46))]
-            rows += [(2**31 - 1, 127, -32767, -32767, -(2**46)), (0, 0, 0, 0, 0)]
+        for relu, logits in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            most = 2**14 if pow2 else 32767
+            rows = [(2**31 - 1, 127, most, most, 2**46), (-(2**31) + 1, -127, most, most, -(2**46))]
+            rows += [(2**31 - 1, 127, -most, -most, -(2**46)), (0, 0, 0, 0, 0)]
             for size in range(100):
                 reach, top = int(2 ** random.uniform(0, 31)), 2 ** (size % 46)
                 acc, b = random.integers(-reach, reach), random.integers(-top, top + 1)
                 m, m_r = random.integers(-32767, 32768, 2) >> random.integers(0, 16, 2)
+                if pow2:
+                    m, m_r = random.choice([-1, 0, 1], 2) * 2 ** random.integers(0, 15, 2)
                 rows.append((int(acc), int(random.integers(-127, 128)), int(m), int(m_r), int(b)))
             widths = (32, 8, 16, 16, 48)
             numbers = [x % 2**w for row in rows for x, w in zip(row, widths, strict=True)]
-            *y, cycles = simulate(build("requantise"), [stalls, s, relu, wide, len(rows), *numbers])
-            low = 0 if relu else -(2**31) if wide else -127
-            high = 2**31 - 1 if wide else 127
+            program = build("requantise", POW2=pow2)
+            *y, cycles = simulate(program, [stalls, s, relu, logits, len(rows), *numbers])
+            low = 0 if relu else -(2**31) if logits else -127
+            high = 2**31 - 1 if logits else 127
             exact = [(acc * m + r * m_r + b + ((1 << s) >> 1)) >> s for acc, r, m, m_r, b in rows]
             assert y == [min(max(n, low), high) for n in exact]
             if not stalls:

@@ -10,7 +10,7 @@ import pytest
 
 from slt_infer import reference
 from slt_infer.codec import ticket_from_masks
-from slt_infer.errors import SltError
+from slt_infer.errors import SltError, TicketError
 from slt_infer.format import dumps, loads
 from slt_infer.reference_int8 import values_int8
 from slt_infer.ticket import (
@@ -29,7 +29,8 @@ from slt_infer.ticket import (
 
 from .layers import MODES, Array, check, expected, place, simulated
 
-# Channels that fill no words, a stride, a kernel that is no square, a join, rows that fill no group, more than a block a row.
+# Channels that fill no words, a stride, a kernel that is no square, a join, rows that fill no group, rows of
+# two blocks.
 NETWORK = Network(
     "small",
     (3, 9, 7),
@@ -75,9 +76,9 @@ def made(mode: str, law: str, rounds: int, pow2: bool = False) -> tuple[Ticket, 
     [
         ("bernoulli", 12, Array(), 0),
         ("mixed", 13, Array(), 40),
-        ("mixed", 20, Array(16, 32, per_cycle=4, width=4), 30),
+        ("mixed", 20, Array(16, 16, per_cycle=4, width=4), 30),
     ],
-    ids=["8x8", "8x8 stalled", "16x32 stalled"],
+    ids=["8x8", "8x8 stalled", "16x16 stalled"],
 )
 def test_whole_layers(mode: str, law: str, rounds: int, array: Array, stalls: int) -> None:
     ticket, values = made(mode, law, rounds)
@@ -96,7 +97,18 @@ def test_the_values_are_those_of_the_reference() -> None:
 def test_without_multipliers() -> None:
     ticket, values = made("static", "mixed", 20, pow2=True)
     for index in range(4):
-        check(ticket, index, values, Array(pow2=True))
+        check(ticket, index, values, Array(pow2=True), stalls=20)
+
+
+def test_a_damaged_mask_is_refused() -> None:
+    ticket, values = made("static", "bernoulli", 12)
+    data, payload = dumps(ticket), ticket.layers[1].code.payload
+    at = data.index(payload)
+    for damaged in (at + 2, at + len(payload) - 4):
+        other = bytearray(data)
+        other[damaged] ^= 1
+        with pytest.raises(TicketError, match="a tile is refused"):
+            simulated(ticket, bytes(other), 1, values, Array())
 
 
 def test_other_generators_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Layers of a packed ticket on rtl/layer.sv, every value against the reference, and its logits against the engine.
+"""Layers of a packed ticket on rtl/layer.sv, every value against the reference, and that against the engine.
 
 python -m tests.rtl.tickets FILE [--layers NAME ...] [--modes MODE ...] [--stalls PERCENT] [--width W ...]
 
@@ -23,7 +23,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file")
     parser.add_argument("--layers", nargs="*", metavar="NAME", help="of the file; all if none is named")
-    parser.add_argument("--modes", nargs="*", choices=MODES, default=[""], help="the file's own if none is named")
+    parser.add_argument(
+        "--modes", nargs="*", choices=MODES, default=[""], help="the file's own if none is named"
+    )
     parser.add_argument("--stalls", type=int, default=0, metavar="PERCENT")
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--columns", type=int, default=8)
@@ -35,7 +37,9 @@ def main() -> None:
     random = np.random.default_rng(0)
     image = random.standard_normal((1, *ticket.network.input)).astype(np.float32)
     values = values_int8(ticket, image)
-    assert (Plan(ticket, dtype="int8")(image) == values[-1]).all(), "the engine's logits are not the reference's"
+    assert (Plan(ticket, dtype="int8")(image) == values[-1]).all(), (
+        "the engine's logits are not the reference's"
+    )
     print("| layer | K | rows × pixels | mode | cycles | seconds |\n|---|---|---|---|---|---|")
     for index, layer in enumerate(ticket.layers):
         shape = layer.shape
