@@ -1,7 +1,8 @@
-// The adder array: ROWS output channels by COLUMNS activations, all weights ternary, no multiplier. A step a cycle adds to each
-// row's sum the kept activations, negative ones subtracted; `last` gives the sums, which start from 0 after it. Sums
-// are out 2 cycles after the last step is taken, and the next pixel's steps follow at once; a step waits only for a sum that is
-// not taken. Bits: ROWS * (2 * ACC + BITS + clog2(COLUMNS) + 1) and 4.
+// The adder array: ROWS output channels by COLUMNS activations, all weights ternary, no multiplier. A step a
+// cycle adds to each row's sum the kept activations, negative ones subtracted; `last` gives the sums, which
+// start from 0 after it. Sums are out 2 cycles after the last step is taken, and the next pixel's steps
+// follow at once; a step waits only for a sum that is not taken. Bits: ROWS * (2 * ACC + BITS +
+// clog2(COLUMNS) + 1) and 4.
 module adder_tile #(
     parameter integer ROWS = 8,
     parameter integer COLUMNS = 8,

@@ -1,6 +1,7 @@
-// Which of a block of 128 positions are kept: the locked ones, and of the free ones, lowest first, those whose mask bit is 1. WIDTH
-// mask bits a cycle: a block takes ceil(free / WIDTH) + 1 cycles if the next is there when it leaves and bits are. In a `const` layer
-// no bits are taken and `value` is that of all. Bits: 384, WIDTH + clog2(WIDTH) of mask bits that the block before left, and 1.
+// Which of a block of 128 positions are kept: the locked ones, and of the free ones, lowest first, those
+// whose mask bit is 1. WIDTH mask bits a cycle: a block takes ceil(free / WIDTH) + 1 cycles if the next is
+// there when it leaves and bits are. In a `const` layer no bits are taken and `value` is that of all. Bits:
+// 384, WIDTH + clog2(WIDTH) of mask bits that the block before left, and 1.
 module kept #(
     parameter integer WIDTH = 1,
     parameter integer COUNT = $clog2(WIDTH + 1)

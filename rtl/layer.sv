@@ -1,8 +1,10 @@
-// One layer in int8, from the words of its mask to its rounded values: pattern.sv and mask_decoder.sv with a generator each, kept.sv, two
-// banks of weights of ROWS rows, windows.sv, adder_tile.sv and requantise.sv. While a group of ROWS rows is computed with from one bank,
-// the other is filled. Values leave in the order group of rows, pixel, row. Of one group of channels and one coat, without flips.
-// A tile is found to be damaged at its end at the latest: the values are good once the last has left, tile_ready is 1 and refused 0.
-// Cycles: docs/rtl.md. Bits: those of its units and 2 * 2 * 128 * ROWS * BLOCKS of weights, register files here.
+// One layer in int8, from the words of its mask to its rounded values: pattern.sv and mask_decoder.sv with a
+// generator each, kept.sv, two banks of weights of ROWS rows, windows.sv, adder_tile.sv and requantise.sv.
+// While a group of ROWS rows is computed with from one bank, the other is filled. Values leave in the order
+// group of rows, pixel, row. Of one group of channels and one coat, without flips. A tile is found to be
+// damaged at its end at the latest: the values are good once the last has left, tile_ready is 1 and refused
+// 0. Cycles: docs/rtl.md. Bits: those of its units and 2 * 2 * 128 * ROWS * BLOCKS of weights, register files
+// here.
 module layer #(
     parameter integer ROWS = 8,       // a power of two
     parameter integer COLUMNS = 8,    // a power of two, at most 128
@@ -87,14 +89,16 @@ module layer #(
     logic p_call, p_call_ready, p_words_valid, p_words_ready;
     logic [127:0] p_counter, p_words;
     threefry #(.PER_CYCLE(PER_CYCLE)) pattern_generator (
-        .clk(clk), .rst(rst), .key({64'd0, seed}), .rounds(rounds), .in_valid(p_call), .in_ready(p_call_ready),
-        .counter(p_counter), .out_valid(p_words_valid), .out_ready(p_words_ready), .out(p_words)
+        .clk(clk), .rst(rst), .key({64'd0, seed}), .rounds(rounds), .in_valid(p_call),
+        .in_ready(p_call_ready), .counter(p_counter), .out_valid(p_words_valid), .out_ready(p_words_ready),
+        .out(p_words)
     );
     logic d_call, d_call_ready, d_words_valid, d_words_ready;
     logic [127:0] d_counter, d_words;
     threefry #(.PER_CYCLE(PER_CYCLE)) score_generator (
-        .clk(clk), .rst(rst), .key({64'd0, seed}), .rounds(rounds), .in_valid(d_call), .in_ready(d_call_ready),
-        .counter(d_counter), .out_valid(d_words_valid), .out_ready(d_words_ready), .out(d_words)
+        .clk(clk), .rst(rst), .key({64'd0, seed}), .rounds(rounds), .in_valid(d_call),
+        .in_ready(d_call_ready), .counter(d_counter), .out_valid(d_words_valid), .out_ready(d_words_ready),
+        .out(d_words)
     );
 
     wire [17:0] across = k[24:7] + {17'd0, k[6:0] != 7'd0};
@@ -110,8 +114,9 @@ module layer #(
     pattern blocks (
         .clk(clk), .rst(rst), .layer(layer_id), .mixed(mixed), .bits(bits), .prune(prune), .lock(lock),
         .in_valid(asking), .in_ready(block_ready), .block(block), .columns(columns), .call_valid(p_call),
-        .call_ready(p_call_ready), .counter(p_counter), .words_valid(p_words_valid), .words_ready(p_words_ready),
-        .words(p_words), .out_valid(p_valid), .out_ready(p_ready), .free(free), .locked(locked), .negative(negative)
+        .call_ready(p_call_ready), .counter(p_counter), .words_valid(p_words_valid),
+        .words_ready(p_words_ready), .words(p_words), .out_valid(p_valid), .out_ready(p_ready), .free(free),
+        .locked(locked), .negative(negative)
     );
     localparam integer COUNT = $clog2(WIDTH + 1);
     logic bit_valid, bit_ready, done;
@@ -122,19 +127,21 @@ module layer #(
     logic decoder_ready;
     assign tile_ready = decoder_ready && !stopped;
     mask_decoder #(.WIDTH(WIDTH)) decoder (
-        .clk(clk), .rst(rst), .layer(layer_id), .wide(wide), .planes(planes), .with_sign(with_sign), .starts(starts),
-        .densities(densities), .tile_valid(tile_valid && !stopped), .tile_ready(decoder_ready), .raw(raw), .first(first),
-        .count(count), .size(size), .word_valid(word_valid), .word_ready(word_ready), .word(word),
-        .bit_valid(bit_valid), .bit_ready(bit_ready), .mask_bits(mask_bits), .bit_count(bit_count), .done(done), .refused(fault),
+        .clk(clk), .rst(rst), .layer(layer_id), .wide(wide), .planes(planes), .with_sign(with_sign),
+        .starts(starts), .densities(densities), .tile_valid(tile_valid && !stopped),
+        .tile_ready(decoder_ready), .raw(raw), .first(first), .count(count), .size(size),
+        .word_valid(word_valid), .word_ready(word_ready), .word(word), .bit_valid(bit_valid),
+        .bit_ready(bit_ready), .mask_bits(mask_bits), .bit_count(bit_count), .done(done), .refused(fault),
         .call_valid(d_call), .call_ready(d_call_ready), .counter(d_counter), .words_valid(d_words_valid),
         .words_ready(d_words_ready), .words(d_words)
     );
     logic w_valid, w_ready;
     logic [127:0] w_kept, w_negative;
     kept #(.WIDTH(WIDTH)) weights (
-        .clk(clk), .rst(rst), .constant(constant), .value(value), .in_valid(p_valid), .in_ready(p_ready), .free(free),
-        .locked(locked), .negative(negative), .bit_valid(bit_valid), .bit_ready(bit_ready), .mask_bits(mask_bits), .bit_count(bit_count),
-        .out_valid(w_valid), .out_ready(w_ready), .out_kept(w_kept), .out_negative(w_negative)
+        .clk(clk), .rst(rst), .constant(constant), .value(value), .in_valid(p_valid), .in_ready(p_ready),
+        .free(free), .locked(locked), .negative(negative), .bit_valid(bit_valid), .bit_ready(bit_ready),
+        .mask_bits(mask_bits), .bit_count(bit_count), .out_valid(w_valid), .out_ready(w_ready),
+        .out_kept(w_kept), .out_negative(w_negative)
     );
 
     // -- two banks of weights
@@ -144,7 +151,8 @@ module layer #(
     logic [20:0] fill_row;                       // in the bank
     logic [17:0] fill_column;
     wire [20:0] rows_left = out - fill_base;
-    wire last_fill = fill_column == across - 18'd1 && (fill_row == ROWS[20:0] - 21'd1 || fill_row == rows_left - 21'd1);
+    wire last_fill_row = fill_row == ROWS[20:0] - 21'd1 || fill_row == rows_left - 21'd1;
+    wire last_fill = last_fill_row && fill_column == across - 18'd1;
     assign w_ready = !full[fill_bank];
     wire fills = w_valid && w_ready;
 
@@ -156,10 +164,10 @@ module layer #(
     windows #(.COLUMNS(COLUMNS), .ADDRESS(ADDRESS)) gather (
         .clk(clk), .rst(rst), .start(start), .groups(groups), .whole(whole), .channels(channels),
         .kernel_rows(kernel_rows), .kernel_columns(kernel_columns), .stride(stride), .padding(padding),
-        .height(height), .width(width), .out_rows(out_rows), .out_columns(out_columns), .origin(origin), .pitch(pitch),
-        .row_pitch(row_pitch), .pixel_step(pixel_step), .row_step(row_step), .read_valid(read_valid),
-        .read_ready(read_ready), .read_address(read_address), .read_word(read_word), .out_valid(act_valid),
-        .out_ready(act_ready), .out(activations)
+        .height(height), .width(width), .out_rows(out_rows), .out_columns(out_columns), .origin(origin),
+        .pitch(pitch), .row_pitch(row_pitch), .pixel_step(pixel_step), .row_step(row_step),
+        .read_valid(read_valid), .read_ready(read_ready), .read_address(read_address), .read_word(read_word),
+        .out_valid(act_valid), .out_ready(act_ready), .out(activations)
     );
 
     logic [27:0] pixel, out_pixel;
@@ -184,7 +192,9 @@ module layer #(
             assign kept_now[COLUMNS*g+:COLUMNS] = there ? read_kept[at[6:0]+:COLUMNS] : '0;
             assign negative_now[COLUMNS*g+:COLUMNS] = read_negative[at[6:0]+:COLUMNS];
             always_ff @(posedge clk) begin
-                if (fills && fill_row == g[20:0]) store[{fill_bank, fill_column[PLACE-1:0]}] <= {w_negative, w_kept};
+                if (fills && fill_row == g[20:0]) begin
+                    store[{fill_bank, fill_column[PLACE-1:0]}] <= {w_negative, w_kept};
+                end
             end
         end
     endgenerate
@@ -192,8 +202,9 @@ module layer #(
     logic sums_valid, sums_ready;
     logic [ROWS*32-1:0] sums;
     adder_tile #(.ROWS(ROWS), .COLUMNS(COLUMNS)) adders (
-        .clk(clk), .rst(rst), .in_valid(feeds), .in_ready(tile_in_ready), .last(last_step), .activations(activations),
-        .kept(kept_now), .negative(negative_now), .out_valid(sums_valid), .out_ready(sums_ready), .sums(sums)
+        .clk(clk), .rst(rst), .in_valid(feeds), .in_ready(tile_in_ready), .last(last_step),
+        .activations(activations), .kept(kept_now), .negative(negative_now), .out_valid(sums_valid),
+        .out_ready(sums_ready), .sums(sums)
     );
 
     // -- rounding, row after row
@@ -214,9 +225,9 @@ module layer #(
         end
     end
     requantise #(.POW2(POW2)) rounding (
-        .clk(clk), .rst(rst), .s(shift), .relu(relu), .logits(logits), .in_valid(sums_valid && (!residual || r_valid)),
-        .in_ready(round_ready), .acc(acc), .r(residual ? r : 8'd0), .m(m), .m_r(m_r), .b(b), .out_valid(y_valid),
-        .out_ready(y_ready), .y(y)
+        .clk(clk), .rst(rst), .s(shift), .relu(relu), .logits(logits),
+        .in_valid(sums_valid && (!residual || r_valid)), .in_ready(round_ready), .acc(acc),
+        .r(residual ? r : 8'd0), .m(m), .m_r(m_r), .b(b), .out_valid(y_valid), .out_ready(y_ready), .y(y)
     );
 
     always_ff @(posedge clk) begin

@@ -1,14 +1,17 @@
-// The mask decoder of docs/format.md, section 5: tiles of 16-bit words in, up to WIDTH mask bits of free ordinals a cycle out. Modes raw,
-// static and prior; `const` layers have no tiles. Every tile that a reader must refuse, but for its CRC, is refused: what is left of
-// its words is taken and thrown away, and `done` comes with `refused` other than 0.
+// The mask decoder of docs/format.md, section 5: tiles of 16-bit words in, up to WIDTH mask bits of free
+// ordinals a cycle out. Modes raw, static and prior; `const` layers have no tiles. Every tile that a reader
+// must refuse, but for its CRC, is refused: what is left of its words is taken and thrown away, and `done`
+// comes with `refused` other than 0.
 //
 //   refused  1 shorter than its states  2 a first state below 2^16  3 a word wanted and none left
-//            4 a last state other than 2^16  5 words left  6 a raw tile of the wrong length  7 raw bits that are not the tile's
+//            4 a last state other than 2^16  5 words left  6 a raw tile of the wrong length
+//            7 raw bits that are not the tile's
 //
-// A step takes the ordinals of one aligned group of WIDTH that are the tile's. Cycles of a coded tile of n groups: 1 + 2 L + 1 + n + 3 +
-// L / WIDTH + 1, and those in which words, a taker or a plane are waited for; L is 4 or 32. States are read and written back 3 cycles
-// apart, so where L / WIDTH is below 3, L / WIDTH groups take 3 cycles. Bits: 1024 of states, 2304 + 96 of planes, 180 a lane of
-// pipeline, 32 * WIDTH of words that wait, 180 of control; the intervals (336) are the layer's.
+// A step takes the ordinals of one aligned group of WIDTH that are the tile's. Cycles of a coded tile of n
+// groups: 1 + 2 L + 1 + n + 3 + L / WIDTH + 1, and those in which words, a taker or a plane are waited for; L
+// is 4 or 32. States are read and written back 3 cycles apart, so where L / WIDTH is below 3, L / WIDTH
+// groups take 3 cycles. Bits: 1024 of states, 2304 + 96 of planes, 180 a lane of pipeline, 32 * WIDTH of
+// words that wait, 180 of control; the intervals (336) are the layer's.
 module mask_decoder #(
     parameter integer WIDTH = 1,  // 1, 2 or 4
     parameter integer COUNT = $clog2(WIDTH + 1)
@@ -49,7 +52,8 @@ module mask_decoder #(
     output logic             words_ready,
     input  logic [    127:0] words
 );
-    localparam logic [2:0] IDLE = 3'd0, LOAD = 3'd1, STEP = 3'd2, FINISH = 3'd3, RAW = 3'd4, DRAIN = 3'd5, DONE = 3'd6;
+    localparam logic [2:0] IDLE = 3'd0, LOAD = 3'd1, STEP = 3'd2, FINISH = 3'd3, RAW = 3'd4, DRAIN = 3'd5,
+        DONE = 3'd6;
     localparam integer LOG = $clog2(WIDTH);
     localparam integer QUEUE = 2 * WIDTH;           // words that wait
     localparam integer SEEN = $clog2(QUEUE + 2);    // bits of how many
@@ -69,7 +73,8 @@ module mask_decoder #(
 
     // Words of a raw tile: two for each aligned group of 32 ordinals that it touches.
     wire [31:0] last = first + count - 32'd1;
-    wire [30:0] raw_size = count == 32'd0 ? 31'd0 : {3'd0, {1'b0, last[31:5]} - {1'b0, first[31:5]} + 28'd1} << 1;
+    wire [27:0] raw_groups = {1'b0, last[31:5]} - {1'b0, first[31:5]} + 28'd1;
+    wire [30:0] raw_size = count == 32'd0 ? 31'd0 : {2'd0, raw_groups, 1'b0};
     wire [30:0] least = count == 32'd0 ? 31'd0 : (wide ? 31'd64 : 31'd8);
 
     // -- words: those that wait, then the one at the port; `uses` of them are used in this cycle
@@ -84,7 +89,8 @@ module mask_decoder #(
     wire [SEEN-1:0] seen_count = waiting_count + {{(SEEN - 1) {1'b0}}, takes_word};
     wire [15:0] next_word = seen[15:0];
     wire one_seen = seen_count != '0;
-    assign word_ready = phase != IDLE && phase != DONE && size_left != 31'd0 && waiting_count != QUEUE[SEEN-1:0];
+    wire room = waiting_count != QUEUE[SEEN-1:0];
+    assign word_ready = phase != IDLE && phase != DONE && size_left != 31'd0 && room;
     wire [30:0] words_left = size_left + {{(31 - SEEN) {1'b0}}, waiting_count};
 
     // -- the group that is next: its ordinals that are the tile's
@@ -111,9 +117,10 @@ module mask_decoder #(
 
     score_planes #(.WIDTH(WIDTH)) scores (
         .clk(clk), .rst(rst), .layer(layer), .planes(planes), .with_sign(with_sign),
-        .start(begins && any_plane && !raw && count != 32'd0), .first(first), .last_group(last[31:7]), .v_valid(v_valid), .v(v),
-        .take(go && enters && is_prior), .stop(phase == DRAIN), .asking(asking), .call_valid(call_valid), .call_ready(call_ready), .counter(counter),
-        .words_valid(words_valid), .words_ready(words_ready), .words(words)
+        .start(begins && any_plane && !raw && count != 32'd0), .first(first), .last_group(last[31:7]),
+        .v_valid(v_valid), .v(v), .take(go && enters && is_prior), .stop(phase == DRAIN), .asking(asking),
+        .call_valid(call_valid), .call_ready(call_ready), .counter(counter), .words_valid(words_valid),
+        .words_ready(words_ready), .words(words)
     );
 
     wire [31:0] loaded = {next_word, low};
@@ -152,8 +159,11 @@ module mask_decoder #(
             end
             wire [15:0] mine = seen[16*nth+:16];
             always_ff @(posedge clk) begin
-                if (loads && (load_lane & (WIDTH[4:0] - 5'd1)) == g) states[load_lane[4:LOG]] <= loaded;
-                else if (go && c_valid && c_active[g]) states[c_set[4-LOG:0]] <= wants[g] ? {x_next[15:0], mine} : x_next;
+                if (loads && (load_lane & (WIDTH[4:0] - 5'd1)) == g) begin
+                    states[load_lane[4:LOG]] <= loaded;
+                end else if (go && c_valid && c_active[g]) begin
+                    states[c_set[4-LOG:0]] <= wants[g] ? {x_next[15:0], mine} : x_next;
+                end
                 if (go) begin
                     a_f <= f;
                     b_bit <= a_bit;
@@ -178,9 +188,11 @@ module mask_decoder #(
     wire raw_more = steps_left != 32'd0;
     // Once all bits are out, whatever is still in the word must be 0.
     wire raw_stray = !raw_empty && !raw_more && (low >> raw_at[3:0]) != 16'd0;
-    // So must be a half of a group before the tile's first bit, or after its last, and the bits before the first in its own.
+    // So must be a half of a group before the tile's first bit, or after its last, and the bits before the
+    // first in its own.
     wire raw_skips = raw_half != ordinal[4];
-    wire raw_foreign = (!raw_more || raw_skips) ? next_word != 16'd0 : (next_word & ~(16'hFFFF << ordinal[3:0])) != 16'd0;
+    wire [15:0] raw_outside = raw_more && !raw_skips ? ~(16'hFFFF << ordinal[3:0]) : 16'hFFFF;
+    wire raw_foreign = (next_word & raw_outside) != 16'd0;
     wire raw_takes = phase == RAW && raw_empty && one_seen;
     wire [WIDTH-1:0] raw_bits = low[group_at[3:0]+:WIDTH] & active;
 

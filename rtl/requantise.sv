@@ -1,6 +1,7 @@
-// The one rounding of docs/numerics.md, section 6: y = clamp((acc * m + r * m_r + b + ((1 << s) >> 1)) >> s). A value a cycle, out
-// 3 cycles after it is taken. POW2: without multipliers, m and m_r being 0 or a power of two of either sign, as in a ticket with pow2.
-// s, relu and logits stay while values are in it. Bits: 48 + 24 + 48 + 49 + 32 of data, 3 of control.
+// The one rounding of docs/numerics.md, section 6: y = clamp((acc * m + r * m_r + b + ((1 << s) >> 1)) >> s).
+// A value a cycle, out 3 cycles after it is taken. POW2: without multipliers, m and m_r being 0 or a power of
+// two of either sign, as in a ticket with pow2. s, relu and logits stay while values are in it. Bits: 48 + 24
+// + 48 + 49 + 32 of data, 3 of control.
 module requantise #(
     parameter integer POW2 = 0
 ) (

@@ -1,7 +1,8 @@
-// Planes of the initial scores for the mask decoder's mode `prior` (docs/format.md, sections 3 and 5): v of WIDTH free ordinals
-// a cycle, an aligned group of them, the block after theirs filled ahead. Starts at `start` with the group of the first ordinal; v_valid
-// once its block is there; each cycle with `take` goes to the next group. Planes are not stalled for where (planes + sign) * (cycles of
-// a call) <= 128 / WIDTH - 3. Bits: 2 * 128 a plane (9 at most), 96 of control.
+// Planes of the initial scores for the mask decoder's mode `prior` (docs/format.md, sections 3 and 5): v of
+// WIDTH free ordinals a cycle, an aligned group of them, the block after theirs filled ahead. Starts at
+// `start` with the group of the first ordinal; v_valid once its block is there; each cycle with `take` goes
+// to the next group. Planes are not stalled for where (planes + sign) * (cycles of a call) <= 128 / WIDTH -
+// 3. Bits: 2 * 128 a plane (9 at most), 96 of control.
 module score_planes #(
     parameter integer WIDTH = 1  // 1, 2 or 4
 ) (

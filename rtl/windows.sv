@@ -1,8 +1,9 @@
-// Addresses of a layer's activations (im2col): for each group of rows every pixel's window again, in steps of COLUMNS activations in the
-// order of K, zeros where the window hangs over the image. Activations lie in words of COLUMNS bytes; a pixel's channels are together and
-// begin a word. A step a cycle where `whole`: channels fill words, or the kernel is 1 by 1 (what is then past K in a step is not fixed). Else
-// an activation a cycle: a step takes COLUMNS cycles, a pixel K. The descriptor stays while it works; no multiplier is needed.
-// Bits: 2 * 16 + 4 * ADDRESS + 8 * COLUMNS and about 150 of counters.
+// Addresses of a layer's activations (im2col): for each group of rows every pixel's window again, in steps of
+// COLUMNS activations in the order of K, zeros where the window hangs over the image. Activations lie in
+// words of COLUMNS bytes; a pixel's channels are together and begin a word. A step a cycle where `whole`:
+// channels fill words, or the kernel is 1 by 1 (what is then past K in a step is not fixed). Else an
+// activation a cycle: a step takes COLUMNS cycles, a pixel K. The descriptor stays while it works; no
+// multiplier is needed. Bits: 2 * 16 + 4 * ADDRESS + 8 * COLUMNS and about 150 of counters.
 module windows #(
     parameter integer COLUMNS = 8,   // a power of two
     parameter integer ADDRESS = 24
@@ -21,7 +22,7 @@ module windows #(
     input  logic [         14:0] width,
     input  logic [         14:0] out_rows,
     input  logic [         14:0] out_columns,
-    input  logic [  ADDRESS-1:0] origin,      // word of the first window's first activation, below 0 by wrapping
+    input  logic [  ADDRESS-1:0] origin,      // word of the first window's first activation; below 0 wraps
     input  logic [  ADDRESS-1:0] pitch,       // words of a pixel
     input  logic [  ADDRESS-1:0] row_pitch,   // words of an image row
     input  logic [  ADDRESS-1:0] pixel_step,  // stride * pitch

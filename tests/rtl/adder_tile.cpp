@@ -1,5 +1,5 @@
-// In: percent of stalls, rows, columns, the number of sums of all rows; of each the number of steps, of each step the activations, and row
-// by row what is kept, then what is negative. Out: the sums, the cycles.
+// In: percent of stalls, rows, columns, the number of sums of all rows; of each the number of steps, of each
+// step the activations, and row by row what is kept, then what is negative. Out: the sums, the cycles.
 #include "Vadder_tile.h"
 #include "bench.h"
 

@@ -1,5 +1,5 @@
-// What the test benches share: a clock, numbers read from standard input, 128-bit ports, and sides of a handshake that
-// stall at random.
+// What the test benches share: a clock, numbers read from standard input, 128-bit ports, and sides of a
+// handshake that stall at random.
 #pragma once
 #include <cstdint>
 #include <cstdio>
@@ -25,7 +25,8 @@ void field(Port& port, unsigned at, unsigned bits, uint64_t value) {
         if constexpr (std::is_integral_v<Port>) {
             port = (port & ~(Port{1} << at)) | static_cast<Port>(value >> i & 1) << at;
         } else {
-            port[at / 32] = (port[at / 32] & ~(1u << at % 32)) | static_cast<uint32_t>(value >> i & 1) << at % 32;
+            auto const bit = static_cast<uint32_t>(value >> i & 1) << at % 32;
+            port[at / 32] = (port[at / 32] & ~(1u << at % 32)) | bit;
         }
     }
 }

@@ -1,6 +1,7 @@
-// In: percent of stalls, columns of the array, the layer as below, m and b of each row, the tiles: their number, of each raw, first, count, size
-// and its words; the words of activations: their number and their bytes; if there is a residual, its numbers in the order of the values.
-// Out: what was refused, the values, the cycles to the last of them.
+// In: percent of stalls, columns of the array, the layer as below, m and b of each row, the tiles: their
+// number, of each raw, first, count, size and its words; the words of activations: their number and their
+// bytes; if there is a residual, its numbers in the order of the values. Out: what was refused, the values,
+// the cycles to the last of them.
 #include <vector>
 
 #include "Vlayer.h"
@@ -109,16 +110,18 @@ int main() {
         top.b = b[top.affine_row < out ? top.affine_row : 0];
         bench.settle();
         if (top.y_valid && top.y_ready) values.push_back(static_cast<int32_t>(top.y));
-        bool const tile_taken = top.tile_valid && top.tile_ready, word_taken = top.word_valid && top.word_ready;
+        bool const tile_taken = top.tile_valid && top.tile_ready;
+        bool const word_taken = top.word_valid && top.word_ready;
         bool const r_taken = top.r_valid && top.r_ready, read = top.read_valid && top.read_ready;
         uint64_t const address = top.read_address;
         bench.edge();
         if (read) {
             if ((address + 1) * columns > memory.size()) {
-                fprintf(stderr, "bench: word %llu is not the image's\n", static_cast<unsigned long long>(address));
+                fprintf(stderr, "bench: a read outside of the image\n");
                 return 2;
             }
-            for (uint64_t i = 0; i < columns; ++i) field(top.read_word, 8 * i, 8, memory[address * columns + i]);
+            uint8_t const* const bytes = &memory[address * columns];
+            for (uint64_t i = 0; i < columns; ++i) field(top.read_word, 8 * i, 8, bytes[i]);
         }
         if (tile_taken) {
             top.tile_valid = 0;

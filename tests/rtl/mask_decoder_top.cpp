@@ -1,5 +1,6 @@
-// In: percent of stalls, seed, rounds, layer, wide, planes, with_sign, 16 starts, 16 densities, the number of tiles; of each
-// raw, first, count, size and its words. Out: of each tile the number of bits, the bits, what it was refused for and its cycles.
+// In: percent of stalls, seed, rounds, layer, wide, planes, with_sign, 16 starts, 16 densities, the number of
+// tiles; of each raw, first, count, size and its words. Out: of each tile the number of bits, the bits, what
+// it was refused for and its cycles.
 #include <vector>
 
 #include "Vmask_decoder_top.h"

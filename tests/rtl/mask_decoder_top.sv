@@ -33,8 +33,9 @@ module mask_decoder_top #(
     logic call_valid, call_ready, words_valid, words_ready;
     logic [127:0] counter, words;
     threefry #(.PER_CYCLE(PER_CYCLE)) generator (
-        .clk(clk), .rst(rst), .key({64'd0, seed}), .rounds(rounds), .in_valid(call_valid), .in_ready(call_ready),
-        .counter(counter), .out_valid(words_valid), .out_ready(words_ready), .out(words)
+        .clk(clk), .rst(rst), .key({64'd0, seed}), .rounds(rounds), .in_valid(call_valid),
+        .in_ready(call_ready), .counter(counter), .out_valid(words_valid), .out_ready(words_ready),
+        .out(words)
     );
     mask_decoder #(.WIDTH(WIDTH)) decoder (.*);
 endmodule

@@ -1,5 +1,5 @@
-// In: percent of stalls, s, relu, logits, the number of values; of each acc, r, m, m_r and b, in two's complement. Out: the values, the
-// cycles.
+// In: percent of stalls, s, relu, logits, the number of values; of each acc, r, m, m_r and b, in two's
+// complement. Out: the values, the cycles.
 #include "Vrequantise.h"
 #include "bench.h"
 
