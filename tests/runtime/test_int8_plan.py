@@ -200,7 +200,7 @@ def test_a_ticket_without_scales_is_refused_with_the_remedy(backend: Any) -> Non
 
 
 def test_an_unknown_type_is_refused() -> None:
-    for other in ("int4", np.int8):
+    for other in ("int4", np.int8, np.dtype("int8")):
         with pytest.raises(SltError, match='a string, "f32" or "int8"') as caught:
             Plan(random_ticket(one_conv()), dtype=other)  # type: ignore[arg-type]
         assert caught.value.code == "unknown-dtype"
