@@ -1,7 +1,7 @@
 # make demo   search, pack and run a small ticket        make test   the whole test-suite, ruff and mypy
 # make bench  the benchmarks                             make native  the C++ tests: sanitizers, aarch64 in qemu
 # make wheel-test  the built wheel, elsewhere            make fuzz   coverage-guided fuzzing, FUZZ_SECONDS a target
-# make rtl    the hardware, simulated by Verilator
+# make rtl    the hardware, simulated by Verilator       make qemu-networks  whole int8 networks on aarch64 in qemu
 # make clean  removes all but the environment
 #
 # PYTHON names the interpreter (3.11 or later); PIP_ARGS goes to every pip install, for instance
@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 SOURCES := setup.py $(wildcard csrc/*.*)
 
-.PHONY: demo test lint bench native rtl sanitize fuzz wheel-test clean
+.PHONY: demo test lint bench native qemu-networks rtl sanitize fuzz wheel-test clean
 
 # The environment. A stamp in it is newer than what it was made from, so nothing is done twice.
 
@@ -88,6 +88,10 @@ native: $(VENV)/.tools
 	$(NATIVE) x86
 	$(NATIVE) asan
 	$(if $(CROSS),$(NATIVE) aarch64,@echo "aarch64 left out: apt-get install g++-aarch64-linux-gnu qemu-user")
+
+# NEON, with and without dotprod, by the Python tests of whole int8 networks. Takes minutes and 500 MB, so CI leaves it.
+qemu-networks: $(VENV)/.tools
+	$(BIN)/python csrc/emulate.py
 
 # rtl/ against the reference, which `make test` does too where verilator is installed.
 rtl: $(VENV)/.test

@@ -31,12 +31,7 @@ class NinjaBuild(build_ext):
 
         build = load_build()
         includes = [pybind11.get_include(), sysconfig.get_path("include"), sysconfig.get_path("platinclude")]
-        flags = [
-            *build.FLAGS,
-            "-fPIC",
-            "-fvisibility=hidden",
-            *(f"-I{path}" for path in dict.fromkeys(includes)),
-        ]
+        flags = [*build.MODULE_FLAGS, *(f"-I{path}" for path in dict.fromkeys(includes))]
         if self.debug:
             flags += ["-O0", "-g"]
         build.compile_and_link(

@@ -21,9 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+CXX_AARCH64 = os.environ.get("CXX_AARCH64", "aarch64-linux-gnu-g++")
 
 # -ffp-contract=off: results must not depend on where a compiler fuses multiply and add (docs/numerics.md).
 FLAGS = ["-O3", "-std=c++20", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-Wall", "-Wextra"]
+MODULE_FLAGS = [*FLAGS, "-fPIC", "-fvisibility=hidden"]
 # Only these files may use more than the baseline of their architecture; isa.cpp decides which of them run.
 ISA_FLAGS = {
     "ops_avx2.cpp": ["-mavx2", "-mbmi", "-mbmi2", "-mpopcnt"],
@@ -140,7 +142,7 @@ def build_native(target: str, out: Path) -> list[str]:
     elif target == "aarch64":
         machine = "aarch64"
         link_flags += ["-static"]
-        compiler = os.environ.get("CXX_AARCH64", "aarch64-linux-gnu-g++")
+        compiler = CXX_AARCH64
         run = [] if host() == "aarch64" else ["qemu-aarch64"]
     files = sources(machine, bindings=False) + sorted((ROOT / "tests" / "native").glob("*.cpp"))
     program = out.resolve() / target / "slt_tests"

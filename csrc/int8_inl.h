@@ -434,11 +434,11 @@ void requantise_shorts(const int16_t* sums, size_t sums_stride, const int8_t* re
     }
 }
 
-// clamp(rint(x / scale), -127, 127); the default rounding mode is ties to even.
+// clamp(rint(x / scale), -127, 127), of a NaN -127; the default rounding mode is ties to even.
 void quantise(const float* x, size_t count, float scale, int8_t* out) {
     for (size_t i = 0; i < count; ++i) {
         float v = x[i] / scale;
-        v = v < -127.0f ? -127.0f : v;
+        v = v > -127.0f ? v : -127.0f;
         v = v > 127.0f ? 127.0f : v;
         // |v| < 2^22: adding 1.5 * 2^23 rounds to an integer, ties to even, which its low bits
         // hold.

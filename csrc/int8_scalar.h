@@ -139,7 +139,7 @@ void requantise_shorts(const int16_t* sums, size_t sums_stride, const int8_t* re
 void quantise(const float* x, size_t count, float scale, int8_t* out) {
     for (size_t i = 0; i < count; ++i) {
         const float v = __builtin_rintf(x[i] / scale);
-        out[i] = int8_t(v < -127 ? -127 : v > 127 ? 127 : v);
+        out[i] = int8_t(v > 127 ? 127 : v > -127 ? v : -127);
     }
 }
 

@@ -149,8 +149,9 @@ def values_int8(ticket: Ticket, images: np.ndarray) -> list[np.ndarray]:
     """Every value, int64: int8 numbers, the sums of a joined layer, and at last the logits."""
     assert ticket.quantisation is not None
     nodes, joined, scales = ticket.network.nodes, joined_values(ticket.network), value_scales(ticket)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities, and NaNs that signal
         scaled = np.asarray(images, dtype=np.float32) / np.float32(scales[0])
+    scaled = np.where(np.isnan(scaled), -127, scaled)
     values = [np.clip(np.rint(scaled), -127, 127).astype(np.int64)]
     for value, node in enumerate(nodes, 1):
         if value in joined.values():

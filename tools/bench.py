@@ -49,7 +49,8 @@ def _networks(answer: dict[str, Any]) -> list[RenderableType]:
         for row in rows:
             times = [f"{row[key]:.4g}" for key in ("ms_median", "ms_min", "ms_max")]
             mode = f"{row['mode'] or ''}{', adds' if row['type'] == 'int8' and row['multiplierless'] else ''}"
-            cells = [*times, f"{row['error']:.2g}", f"{row['ms_median'] / yard:.2f}"]
+            error = f"{row['error']:.2g}{', too far' if row['far'] else ''}"
+            cells = [*times, error, f"{row['ms_median'] / yard:.2f}"]
             table.add_row(row["engine"], row["type"], mode, *cells)
         shown += [Text(head), table]
     return shown

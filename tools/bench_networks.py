@@ -71,8 +71,9 @@ def ticket_of(name: str) -> Ticket:
 def measure(names: Sequence[str], threads: int, seconds: float) -> list[Row]:
     """A row per ticket and engine, `seconds` in all and three rounds at least for each ticket.
 
-    Raises SltError: as ticket_of; `wrong-peer` where logits are not ours within BOUNDS, or ours not the same
-    in both modes and with all kernels.
+    A peer whose int8 logits are further from ours than BOUNDS allows is timed too, its row marked `far`: how
+    well it quantises a random network is its own affair. Raises SltError: as ticket_of; `wrong-peer` where
+    other logits are not ours within BOUNDS, or ours not the same in both modes and with all kernels.
     """
     rows: list[Row] = []
     for name in names:
@@ -101,10 +102,11 @@ def engines(ticket: Ticket, threads: int) -> list[tuple[Row, bench_peers.Engine]
     for row, run in made:
         error = float(np.abs(run() - logits).max() / np.abs(logits).max())
         bound = BOUNDS["pow2" if row["pow2"] else row["type"]]
-        if not error <= bound:
+        row["error"], row["far"] = error, not error <= bound
+        is_theirs = row["engine"] != "slt" and row["type"] == "int8" and math.isfinite(error)
+        if row["far"] and not is_theirs:
             message = f"logits differ by {error:.2g} of the largest, over {bound:g}"
             raise SltError("wrong-peer", message, f"{row['engine']} {row['type']}, {ticket.network.name}")
-        row["error"] = error
     return made
 
 

@@ -71,7 +71,7 @@ class Plan:
             raise SltError("unknown-backend", f"{backend!r}; there are {', '.join(BACKENDS)}", "plan")
         if mode not in MODES:
             raise SltError("unknown-mode", f"{mode!r}; there are {', '.join(MODES)}", "plan")
-        if dtype not in DTYPES:
+        if not isinstance(dtype, str) or dtype not in DTYPES:  # np.dtype("int8") == "int8"
             known = " or ".join(f'"{name}"' for name in DTYPES)
             raise SltError("unknown-dtype", f"{dtype!r}; dtype is a string, {known}", "plan")
         if not 1 <= threads <= 1024:

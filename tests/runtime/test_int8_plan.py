@@ -166,6 +166,21 @@ def test_images_beyond_the_scale_and_far_beyond() -> None:
     x[1] *= 1e-3
     x.reshape(-1)[::97] = np.float32(3e38)
     x.reshape(-1)[1::97] = -np.float32(3e38)
+    x.reshape(-1)[2::97] = np.inf
+    x.reshape(-1)[3::97] = -np.inf
+    assert_like_the_reference(ticket, x)
+
+
+def test_a_nan_is_the_lowest_value() -> None:
+    """Whatever its sign and its other bits."""
+    ticket = int8_ticket(every_operator())
+    x = images(ticket.network, 3)
+    lowest = x.copy()
+    x.view(np.uint32).reshape(-1)[::11] = np.tile([0x7FC00000, 0xFFC00041, 0x7F800007], x.size)[
+        : -(-x.size // 11)
+    ]
+    lowest.reshape(-1)[::11] = -np.inf
+    np.testing.assert_array_equal(run_int8(ticket, x), run_int8(ticket, lowest))
     assert_like_the_reference(ticket, x)
 
 
@@ -200,7 +215,7 @@ def test_a_ticket_without_scales_is_refused_with_the_remedy(backend: Any) -> Non
 
 
 def test_an_unknown_type_is_refused() -> None:
-    for other in ("int4", np.int8):
+    for other in ("int4", np.int8, np.dtype("int8")):
         with pytest.raises(SltError, match='a string, "f32" or "int8"') as caught:
             Plan(random_ticket(one_conv()), dtype=other)  # type: ignore[arg-type]
         assert caught.value.code == "unknown-dtype"

@@ -201,7 +201,9 @@ def test_a_missing_peer_is_refused_before_anything_runs(
 
 
 @pytest.mark.parametrize("kind", ["f32", "int8"])
-def test_a_peer_that_computes_something_else_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_computes_something_else_is_refused_or_in_int8_marked(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ticket = bench_networks.ticket_of(SMALL)
     bound = bench_networks.BOUNDS[kind]
 
@@ -213,8 +215,14 @@ def test_a_peer_that_computes_something_else_is_refused(kind: str, monkeypatch: 
         monkeypatch.setattr(bench_peers, "engines", engines)
 
     off(bound * 0.9)
-    assert [row["error"] for row, _ in bench_networks.engines(ticket, 1)][:2] == [0, 0]
-    for wrong in (bound * 1.1, np.nan):
+    near = [row for row, _ in bench_networks.engines(ticket, 1)]
+    assert [row["error"] for row in near][:2] == [0, 0]
+    assert not any(row["far"] for row in near)
+    off(bound * 1.1)
+    if kind == "int8":
+        rows = [row for row, _ in bench_networks.engines(ticket, 1)]
+        assert [row["engine"] for row in rows if row["far"]] == ["torch"]
+    for wrong in (np.nan, *([bound * 1.1] if kind == "f32" else [])):
         off(wrong)
         with pytest.raises(SltError) as caught:
             bench_networks.engines(ticket, 1)
