@@ -16,59 +16,90 @@ size_t panel_rows(uint32_t fan_in) {
     return size_t{fan_in / 128} * kBlockRows + (fan_in % 128 ? fan_in % 128 + 1 : 0);
 }
 
-// Images as panels (conv_inl.h); the panels of a group follow each other.
-struct Panels {
-    uint32_t fan_in, blocks, width;  // width: floats of a panel row
-    size_t pixels, count;            // of all images; panels of a group
-    const float* data;
-
-    size_t floats() const { return panel_rows(fan_in) * width; }
-    const float* panel(size_t group, size_t index) const {
-        return data + (group * count + index) * floats();
-    }
-    size_t end(size_t index) const { return std::min(pixels, (index + 1) * width); }
-};
-
 uint32_t panel_width(uint32_t bundle, const Ops& ops) { return 4 / bundle * ops.float_lanes; }
 
-Panels make_panels(const float* x, size_t n, const ConvShape& s, uint32_t width, Workspace& work) {
-    Panels panels{
-        s.kernel_rows * s.kernel_columns * s.inputs(), 0, width, n * s.out_pixels(), 0, nullptr};
-    panels.blocks = static_cast<uint32_t>((panels.fan_in + kBlock - 1) / kBlock);
-    panels.count = (panels.pixels + width - 1) / width;
-    if (padded_size(s) * n >= uint64_t{1} << 32)
-        throw std::length_error("an image of 2^32 numbers, padding included");
-    float* data = room(work.panels, s.groups * panels.count * panels.floats() + 16);
-    data += (64 - reinterpret_cast<uintptr_t>(data) % 64) % 64 / sizeof(float);
-    panels.data = data;
-    const float* images = pad_images(x, n, s, work.padded, work.threads);
-    const std::vector<uint32_t> offsets = position_offsets(s);
-    const size_t group_floats = padded_size(s) / s.groups;
-    work.threads.run([&](uint32_t part) {
+float* aligned(float* p) { return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / sizeof *p; }
+
+// Images as panels (conv_inl.h), all of one width.
+class Panels {
+  public:
+    Panels(const float* x, size_t n, const ConvShape& s, uint32_t width, Workspace& work)
+        : shape_(s),
+          work_(work),
+          fan_in_(s.kernel_rows * s.kernel_columns * s.inputs()),
+          width_(width),
+          pixels_(n * s.out_pixels()),
+          offsets_(position_offsets(s)) {
+        if (padded_size(s) * n >= uint64_t{1} << 32)
+            throw std::length_error("an image of 2^32 numbers, padding included");
+        images_ = pad_images(x, n, s, work.padded, work.threads);
+    }
+
+    uint32_t fan_in() const { return fan_in_; }
+    uint32_t blocks() const { return static_cast<uint32_t>((fan_in_ + kBlock - 1) / kBlock); }
+    uint32_t width() const { return width_; }
+    size_t count() const { return (pixels_ + width_ - 1) / width_; }  // of a group
+    size_t begin(size_t index) const { return index * width_; }
+    size_t end(size_t index) const { return std::min(pixels_, (index + 1) * width_); }
+
+    // Of all panels.
+    size_t bytes() const { return sizeof(float) * shape_.groups * count() * size(); }
+
+    // A panel in the thread's own memory, there until its next call.
+    const float* make(size_t group, size_t index, uint32_t part) const {
+        float* to = aligned(room(work_.panel[part], size() + 16));
         std::vector<Run> runs;
-        const auto [begin, end] =
-            share(static_cast<uint32_t>(panels.count), 1, part, work.threads.count());
-        for (size_t index = begin; index < end; ++index) {
-            find_runs(s, index * width, panels.end(index), runs);
-            for (size_t group = 0; group < s.groups; ++group) {
-                float* to = data + (group * panels.count + index) * panels.floats();
-                const auto gather = [&](size_t first, size_t rows) {  // and a row of zeros
-                    work.ops.gather_rows(images + group * group_floats, offsets.data() + first,
-                                         static_cast<uint32_t>(rows), runs.data(),
-                                         static_cast<uint32_t>(runs.size()), s.stride, width, to);
-                    to = std::fill_n(to + rows * width, width, 0.0f);
-                };
-                size_t first = 0;
-                for (; first + kBlock <= panels.fan_in; first += kBlock) {
-                    gather(first, kBlock / 2);
-                    gather(first + kBlock / 2, kBlock / 2);
-                }
-                if (first < panels.fan_in) gather(first, panels.fan_in - first);
+        find_runs(shape_, begin(index), end(index), runs);
+        for (uint32_t block = 0; block < blocks(); ++block) gather(group, block, runs, to);
+        return to;
+    }
+    // All panels, for all threads; once.
+    void make_all() {
+        if (all_) return;
+        const size_t panels = shape_.groups * count();
+        float* all = aligned(room(work_.panels, panels * size() + 16));
+        Work items(static_cast<uint32_t>(panels * blocks()));
+        work_.threads.run([&](uint32_t) {
+            std::vector<Run> runs;
+            for (uint32_t item; items.next(item);) {
+                const size_t panel = item / blocks(), index = panel % count();
+                find_runs(shape_, begin(index), end(index), runs);
+                gather(panel / count(), item % blocks(), runs, all + panel * size());
             }
-        }
-    });
-    return panels;
-}
+        });
+        all_ = all;
+    }
+    bool have_all() const { return all_ != nullptr; }
+    const float* panel(size_t group, size_t index) const {
+        return all_ + (group * count() + index) * size();
+    }
+
+  private:
+    size_t size() const { return panel_rows(fan_in_) * width_; }
+    // One block of a panel.
+    void gather(size_t group, uint32_t block, const std::vector<Run>& runs, float* panel) const {
+        const float* images = images_ + group * (padded_size(shape_) / shape_.groups);
+        float* to = panel + size_t{block} * kBlockRows * width_;
+        const auto rows = [&](size_t first, size_t count) {  // and one of zeros
+            work_.ops.gather_rows(images, offsets_.data() + first, static_cast<uint32_t>(count),
+                                  runs.data(), static_cast<uint32_t>(runs.size()), shape_.stride,
+                                  width_, to);
+            to = std::fill_n(to + count * width_, width_, 0.0f);
+        };
+        const size_t first = block * kBlock, count = std::min(kBlock, fan_in_ - first);
+        if (count < kBlock) return rows(first, count);
+        rows(first, kBlock / 2);
+        rows(first + kBlock / 2, kBlock / 2);
+    }
+
+    const ConvShape& shape_;
+    Workspace& work_;
+    uint32_t fan_in_, width_;  // floats of a panel row
+    size_t pixels_;            // of all images
+    std::vector<uint32_t> offsets_;
+    const float* images_;
+    const float* all_ = nullptr;
+};
 
 // out [image][channel][pixel] of one row of sums over the pixels [begin, end) of all images.
 void store(const float* sums, size_t begin, size_t end, size_t row, size_t rows, size_t pixels,
@@ -87,51 +118,91 @@ void store(const float* sums, size_t begin, size_t end, size_t row, size_t rows,
     }
 }
 
-// Where the results of a convolution go, and of which group its rows are.
-struct Destination {
-    uint32_t out, group_rows;
-    size_t pixels;  // of one image
+// A convolution of panels, and where its results go.
+struct Product {
+    Panels& panels;
+    uint32_t bundle, rows, group_rows;  // rows: output channels, of all groups and of one
+    size_t pixels;                      // of one image
     Epilogue epilogue;
     float* to;
-};
+    Workspace& work;
 
-void multiply(const ListRows& rows, uint32_t bundle, const Panels& panels, const Destination& d,
-              std::vector<float>& buffer, const Ops& ops) {
-    const uint32_t bundles = (rows.count + bundle - 1) / bundle;
-    const size_t floats = size_t{bundles} * bundle * panels.width;
-    float* sums = room(buffer, floats + 16);
-    sums += (64 - reinterpret_cast<uintptr_t>(sums) % 64) % 64 / sizeof(float);
-    for (size_t index = 0; index < panels.count; ++index) {
-        const float* block = panels.panel(rows.first / d.group_rows, index);
-        const uint8_t* lists = rows.lists;
+    // The rows' results of one panel.
+    void multiply(const ListRows& rows, size_t index, const float* panel, uint32_t part) const {
+        const uint32_t bundles = (rows.count + bundle - 1) / bundle, width = panels.width();
+        const size_t floats = size_t{bundles} * bundle * width;
+        float* sums = aligned(room(work.sums[part], floats + 16));
         std::fill_n(sums, floats, 0.0f);
-        for (uint32_t b = 0; b < panels.blocks; ++b, block += size_t{kBlockRows} * panels.width) {
-            lists = ops.accumulate_lists(lists, bundles, bundle, block, sums);
-        }
+        const uint8_t* lists = rows.lists;
+        for (uint32_t b = 0; b < panels.blocks(); ++b, panel += size_t{kBlockRows} * width)
+            lists = work.ops.accumulate_lists(lists, bundles, bundle, panel, sums);
         for (uint32_t row = 0; row < rows.count; ++row) {
-            store(sums + size_t{row} * panels.width, index * panels.width, panels.end(index),
-                  rows.first + row, d.out, d.pixels, d.epilogue, d.to, ops);
+            store(sums + size_t{row} * width, panels.begin(index), panels.end(index),
+                  rows.first + row, this->rows, pixels, epilogue, to, work.ops);
         }
     }
-}
 
-// Rows of planes, divided among the threads: lists of some rows, then their products, until all are
-// done.
-void multiply_planes(const PlaneRows& rows, uint32_t bundle, const Panels& panels,
-                     const Destination& d, Workspace& work) {
-    work.threads.run([&](uint32_t part) {
-        ListMaker maker(panels.fan_in, bundle, work.ops);
-        const auto [begin, end] = share(rows.count, bundle, part, work.threads.count());
-        for (uint32_t row = begin; row < end;) {
-            const uint32_t group_end =
-                ((rows.first + row) / d.group_rows + 1) * d.group_rows - rows.first;
-            const ListRows made =
-                maker.make(rows.part(row, std::min(end, group_end)), 0, work.weights.lists[part]);
-            multiply(made, bundle, panels, d, work.sums[part], work.ops);
-            row += made.count;
+    // All panels with rows that lists are there of, in ascending order. A thread makes a panel in
+    // its second-level cache and uses it with all rows, where there are panels enough for the
+    // threads, and rows enough to make panels again for the next ones.
+    void multiply(const std::vector<ListRows>& lists) const {
+        struct Span {  // of lists of one convolution group
+            size_t group, begin, end;
+        };
+        std::vector<Span> spans;
+        bool few_rows = false;
+        for (size_t i = 0; i < lists.size();) {
+            const size_t group = lists[i].first / group_rows, begin = i;
+            uint32_t count = 0;
+            for (; i < lists.size() && lists[i].first / group_rows == group; ++i)
+                count += lists[i].count;
+            spans.push_back({group, begin, i});
+            few_rows = few_rows || (count < kEnoughRows && count < group_rows);
         }
-    });
-}
+        const size_t pairs = spans.size() * panels.count();
+        if ((few_rows && panels.bytes() <= kPanelBytes) || pairs < work.threads.count())
+            panels.make_all();
+        const bool all = panels.have_all();
+        Work items(static_cast<uint32_t>(all ? lists.size() * panels.count() : pairs));
+        work.threads.run([&](uint32_t part) {
+            for (uint32_t item; items.next(item);) {
+                if (all) {
+                    const ListRows& rows = lists[item % lists.size()];
+                    const size_t index = item / lists.size();
+                    multiply(rows, index, panels.panel(rows.first / group_rows, index), part);
+                    continue;
+                }
+                const Span& span = spans[item / panels.count()];
+                const size_t index = item % panels.count();
+                const float* panel = panels.make(span.group, index, part);
+                for (size_t i = span.begin; i < span.end; ++i)
+                    multiply(lists[i], index, panel, part);
+            }
+        });
+    }
+    static constexpr uint32_t kEnoughRows = 32;
+
+    // Rows of planes: each thread makes lists of some of its share of them, then all multiply with
+    // all lists, until all are done.
+    void multiply(const PlaneRows& planes) const {
+        const uint32_t threads = work.threads.count();
+        std::vector<uint32_t> done(threads);
+        for (uint32_t total = 0; total < planes.count;) {
+            std::vector<std::vector<ListRows>> made(threads);
+            work.threads.run([&](uint32_t part) {
+                const auto [begin, end] = share(planes.count, bundle, part, threads);
+                ListMaker maker(panels.fan_in(), group_rows, bundle, work.ops);
+                made[part] =
+                    maker.make(planes.part(begin + done[part], end), work.weights.lists[part]);
+                for (const ListRows& list : made[part]) done[part] += list.count;
+            });
+            std::vector<ListRows> lists;
+            for (const auto& some : made) lists.insert(lists.end(), some.begin(), some.end());
+            for (const ListRows& list : lists) total += list.count;
+            multiply(lists);
+        }
+    }
+};
 
 }  // namespace
 
@@ -139,6 +210,7 @@ Workspace::Workspace(const WeightMemoryPtr& memory, uint32_t thread_count, const
     : threads(thread_count),
       weights(memory, threads.count()),
       ops(table),
+      panel(threads.count()),
       sums(threads.count()),
       short_panel(threads.count()),
       int_sums(threads.count()) {}
@@ -190,25 +262,17 @@ void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, fl
                           Workspace& work) const {
     const size_t image = size_t{shape_.channels} * shape_.height * shape_.width;
     const size_t chunk =
-        std::max<size_t>(1, static_cast<size_t>(kPanelBytes / scratch_bytes(work.ops)));
+        std::max<size_t>(1, kPanelBytes / (sizeof(float) * padded_size(shape_)));
     for (size_t first = 0; first < n; first += chunk) {
-        const size_t images = std::min(chunk, n - first);
-        const uint32_t bundle =
-            lists_ ? lists_->bundle() : bundle_for(images * shape_.out_pixels(), work.ops);
-        const Panels panels =
-            make_panels(x + first * image, images, shape_, panel_width(bundle, work.ops), work);
-        const Destination to{out_, out_ / shape_.groups, shape_.out_pixels(), epilogue,
-                             out + first * out_ * shape_.out_pixels()};
+        const size_t images = std::min(chunk, n - first), pixels = shape_.out_pixels();
+        const uint32_t bundle = lists_ ? lists_->bundle() : bundle_for(images * pixels, work.ops);
+        Panels panels(x + first * image, images, shape_, panel_width(bundle, work.ops), work);
+        const Product product{panels, bundle,   out_, out_ / shape_.groups,
+                              pixels, epilogue, out + first * out_ * pixels, work};
         if (lists_) {
-            work.threads.run([&](uint32_t part) {
-                for (size_t group = part; group < lists_->groups(); group += work.threads.count()) {
-                    multiply(lists_->group(group), bundle, panels, to, work.sums[part], work.ops);
-                }
-            });
+            product.multiply(lists_->rows());
         } else {
-            visit_planes(work, [&](const PlaneRows& rows) {
-                multiply_planes(rows, bundle, panels, to, work);
-            });
+            visit_planes(work, [&](const PlaneRows& rows) { product.multiply(rows); });
         }
     }
 }

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "weights.h"
+#include "lists.h"
 
 namespace slt {
 
@@ -34,8 +34,8 @@ struct Workspace {
     Threads threads;
     WeightScratch weights;
     const Ops& ops;
-    std::vector<float> panels, padded;     // of activations
-    std::vector<std::vector<float>> sums;  // one per thread
+    std::vector<float> panels, padded;            // of activations
+    std::vector<std::vector<float>> panel, sums;  // one per thread
     // The same of int8 layers that add.
     std::vector<int16_t> short_panels;
     std::vector<std::vector<int16_t>> short_panel;  // one per thread

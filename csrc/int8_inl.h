@@ -221,16 +221,6 @@ uint8_t* list_units(const uint64_t* kept, const uint64_t* sign, size_t row_words
 
 // ---- sums ----
 
-// A compiler that may regroup sums adds up loads first, which takes half as many instructions more.
-inline u16v in_order(u16v sum) {
-#if defined(__x86_64__)
-    __asm__("" : "+v"(sum));
-#elif defined(__aarch64__)
-    __asm__("" : "+w"(sum));
-#endif
-    return sum;
-}
-
 template <class T, uint32_t kVectors, bool kMinus>
 inline const T* add_units(const T* list, const int16_t* block, int16_t* sums) {
     constexpr uint32_t kWidth = kVectors * kShorts;
