@@ -10,17 +10,15 @@ namespace slt {
 
 namespace {
 
-constexpr size_t kBlock = 128;
-
-size_t panel_rows(uint32_t fan_in) {
-    return size_t{fan_in / 128} * kBlockRows + (fan_in % 128 ? fan_in % 128 + 1 : 0);
-}
+constexpr uint32_t kBlock = 128;
+// Rows whose sums a thread has at once: in its second-level cache, and enough to make panels for.
+constexpr uint32_t kSumRows = 512;
 
 uint32_t panel_width(uint32_t bundle, const Ops& ops) { return 4 / bundle * ops.float_lanes; }
 
 float* aligned(float* p) { return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / sizeof *p; }
 
-// Images as panels (conv_inl.h), all of one width.
+// Images as panels (conv_inl.h), which are made block by block where they are used.
 class Panels {
   public:
     Panels(const float* x, size_t n, const ConvShape& s, uint32_t width, Workspace& work)
@@ -36,151 +34,116 @@ class Panels {
     }
 
     uint32_t fan_in() const { return fan_in_; }
-    uint32_t blocks() const { return static_cast<uint32_t>((fan_in_ + kBlock - 1) / kBlock); }
+    uint32_t blocks() const { return (fan_in_ + kBlock - 1) / kBlock; }
     uint32_t width() const { return width_; }
     size_t count() const { return (pixels_ + width_ - 1) / width_; }  // of a group
     size_t begin(size_t index) const { return index * width_; }
     size_t end(size_t index) const { return std::min(pixels_, (index + 1) * width_); }
-
-    // Of all panels.
-    size_t bytes() const { return sizeof(float) * shape_.groups * count() * size(); }
-
-    // A panel in the thread's own memory, there until its next call.
-    const float* make(size_t group, size_t index, uint32_t part) const {
-        float* to = aligned(room(work_.panel[part], size() + 16));
-        std::vector<Run> runs;
+    void runs(size_t index, std::vector<Run>& runs) const {
         find_runs(shape_, begin(index), end(index), runs);
-        for (uint32_t block = 0; block < blocks(); ++block) gather(group, block, runs, to);
+    }
+
+    // A block of a panel with these runs, in the thread's own memory, there until its next call.
+    const float* make(size_t group, uint32_t block, const std::vector<Run>& runs,
+                      uint32_t part) const {
+        float* to = aligned(room(work_.block[part], size_t{kBlockRows} * width_ + 16));
+        const size_t first = size_t{block} * kBlock;
+        const uint32_t rows = std::min(kBlock, fan_in_ - block * kBlock);
+        work_.ops.gather_block(images_ + group * (padded_size(shape_) / shape_.groups),
+                               offsets_.data() + first, rows, runs.data(),
+                               static_cast<uint32_t>(runs.size()), shape_.stride, width_, to);
         return to;
-    }
-    // All panels, for all threads; once.
-    void make_all() {
-        if (all_) return;
-        const size_t panels = shape_.groups * count();
-        float* all = aligned(room(work_.panels, panels * size() + 16));
-        Work items(static_cast<uint32_t>(panels * blocks()));
-        work_.threads.run([&](uint32_t) {
-            std::vector<Run> runs;
-            for (uint32_t item; items.next(item);) {
-                const size_t panel = item / blocks(), index = panel % count();
-                find_runs(shape_, begin(index), end(index), runs);
-                gather(panel / count(), item % blocks(), runs, all + panel * size());
-            }
-        });
-        all_ = all;
-    }
-    bool have_all() const { return all_ != nullptr; }
-    const float* panel(size_t group, size_t index) const {
-        return all_ + (group * count() + index) * size();
     }
 
   private:
-    size_t size() const { return panel_rows(fan_in_) * width_; }
-    // One block of a panel.
-    void gather(size_t group, uint32_t block, const std::vector<Run>& runs, float* panel) const {
-        const float* images = images_ + group * (padded_size(shape_) / shape_.groups);
-        float* to = panel + size_t{block} * kBlockRows * width_;
-        const auto rows = [&](size_t first, size_t count) {  // and one of zeros
-            work_.ops.gather_rows(images, offsets_.data() + first, static_cast<uint32_t>(count),
-                                  runs.data(), static_cast<uint32_t>(runs.size()), shape_.stride,
-                                  width_, to);
-            to = std::fill_n(to + count * width_, width_, 0.0f);
-        };
-        const size_t first = block * kBlock, count = std::min(kBlock, fan_in_ - first);
-        if (count < kBlock) return rows(first, count);
-        rows(first, kBlock / 2);
-        rows(first + kBlock / 2, kBlock / 2);
-    }
-
     const ConvShape& shape_;
     Workspace& work_;
     uint32_t fan_in_, width_;  // floats of a panel row
     size_t pixels_;            // of all images
     std::vector<uint32_t> offsets_;
     const float* images_;
-    const float* all_ = nullptr;
 };
-
-// out [image][channel][pixel] of one row of sums over the pixels [begin, end) of all images.
-void store(const float* sums, size_t begin, size_t end, size_t row, size_t rows, size_t pixels,
-           const Epilogue& e, float* out, const Ops& ops) {
-    while (begin < end) {
-        const size_t image = begin / pixels, pixel = begin % pixels;
-        const size_t length = std::min(pixels - pixel, end - begin);
-        float* to = out + (image * rows + row) * pixels + pixel;
-        if (e.scale) {
-            ops.scale_shift(sums, length, e.scale[row], e.shift ? e.shift + row : nullptr, e.relu,
-                            to);
-        } else {
-            std::memcpy(to, sums, sizeof(float) * length);
-        }
-        sums += length, begin += length;
-    }
-}
 
 // A convolution of panels, and where its results go.
 struct Product {
-    Panels& panels;
+    const Panels& panels;
     uint32_t bundle, rows, group_rows;  // rows: output channels, of all groups and of one
     size_t pixels;                      // of one image
     Epilogue epilogue;
     float* to;
     Workspace& work;
 
-    // The rows' results of one panel.
-    void multiply(const ListRows& rows, size_t index, const float* panel, uint32_t part) const {
-        const uint32_t bundles = (rows.count + bundle - 1) / bundle, width = panels.width();
-        const size_t floats = size_t{bundles} * bundle * width;
-        float* sums = aligned(room(work.sums[part], floats + 16));
-        std::fill_n(sums, floats, 0.0f);
-        const uint8_t* lists = rows.lists;
-        for (uint32_t b = 0; b < panels.blocks(); ++b, panel += size_t{kBlockRows} * width)
-            lists = work.ops.accumulate_lists(lists, bundles, bundle, panel, sums);
-        for (uint32_t row = 0; row < rows.count; ++row) {
-            store(sums + size_t{row} * width, panels.begin(index), panels.end(index),
-                  rows.first + row, this->rows, pixels, epilogue, to, work.ops);
+    // Lists of one convolution group, and how many rows they have.
+    struct Span {
+        const ListRows* lists;
+        size_t count;
+        uint32_t rows;
+    };
+
+    // The results of `count` rows from `first` on in a panel; sums [count][width].
+    void store(uint32_t first, uint32_t count, size_t index, const float* sums) const {
+        const Epilogue& e = epilogue;
+        const size_t end = panels.end(index);
+        for (size_t at = panels.begin(index); at < end;) {
+            const size_t image = at / pixels, pixel = at % pixels;
+            const size_t length = std::min(pixels - pixel, end - at);
+            work.ops.store_rows(sums, panels.width(), count, length, e.scale ? e.scale + first : nullptr,
+                                e.shift ? e.shift + first : nullptr, e.relu,
+                                to + (image * rows + first) * pixels + pixel, pixels);
+            sums += length, at += length;
         }
     }
 
-    // All panels with rows that lists are there of, in ascending order. A thread makes a panel in
-    // its second-level cache and uses it with all rows, where there are panels enough for the
-    // threads, and rows enough to make panels again for the next ones.
-    void multiply(const std::vector<ListRows>& lists) const {
-        struct Span {  // of lists of one convolution group
-            size_t group, begin, end;
-        };
-        std::vector<Span> spans;
-        bool few_rows = false;
-        for (size_t i = 0; i < lists.size();) {
-            const size_t group = lists[i].first / group_rows, begin = i;
-            uint32_t count = 0;
-            for (; i < lists.size() && lists[i].first / group_rows == group; ++i)
-                count += lists[i].count;
-            spans.push_back({group, begin, i});
-            few_rows = few_rows || (count < kEnoughRows && count < group_rows);
-        }
-        const size_t pairs = spans.size() * panels.count();
-        if ((few_rows && panels.bytes() <= kPanelBytes) || pairs < work.threads.count())
-            panels.make_all();
-        const bool all = panels.have_all();
-        Work items(static_cast<uint32_t>(all ? lists.size() * panels.count() : pairs));
-        work.threads.run([&](uint32_t part) {
-            for (uint32_t item; items.next(item);) {
-                if (all) {
-                    const ListRows& rows = lists[item % lists.size()];
-                    const size_t index = item / lists.size();
-                    multiply(rows, index, panels.panel(rows.first / group_rows, index), part);
-                    continue;
-                }
-                const Span& span = spans[item / panels.count()];
-                const size_t index = item % panels.count();
-                const float* panel = panels.make(span.group, index, part);
-                for (size_t i = span.begin; i < span.end; ++i)
-                    multiply(lists[i], index, panel, part);
+    // The span's results of one panel.
+    void multiply(const Span& span, size_t index, uint32_t part) const {
+        const uint32_t width = panels.width();
+        const size_t group = span.lists->first / group_rows;
+        const auto bundles = [&](const ListRows& rows) { return (rows.count + bundle - 1) / bundle; };
+        float* sums = aligned(
+            room(work.sums[part], (span.rows + span.count * (bundle - 1)) * size_t{width} + 16));
+        std::vector<Run> runs;
+        panels.runs(index, runs);
+        std::vector<const uint8_t*> lists;
+        for (size_t i = 0; i < span.count; ++i) lists.push_back(span.lists[i].lists);
+        for (uint32_t b = 0; b < panels.blocks(); ++b) {
+            const float* block = panels.make(group, b, runs, part);
+            float* acc = sums;
+            for (size_t i = 0; i < span.count; ++i) {
+                const uint32_t here = bundles(span.lists[i]);
+                lists[i] = work.ops.accumulate_lists(lists[i], here, bundle, block, b == 0, acc);
+                acc += size_t{here} * bundle * width;
             }
+        }
+        for (size_t i = 0; i < span.count; ++i) {
+            const ListRows& rows = span.lists[i];
+            store(rows.first, rows.count, index, sums);
+            sums += size_t{bundles(rows)} * bundle * width;
+        }
+    }
+
+    // All panels with rows that lists are there of, in ascending order: a panel with as many rows
+    // as keep all threads at work.
+    void multiply(const std::vector<ListRows>& lists) const {
+        uint32_t total = 0;
+        for (const ListRows& rows : lists) total += rows.count;
+        const size_t shares = (4 * work.threads.count() + panels.count() - 1) / panels.count();
+        const uint32_t most = work.threads.count() == 1
+                                  ? kSumRows
+                                  : std::min<uint32_t>(kSumRows, static_cast<uint32_t>(total / shares));
+        std::vector<Span> spans;
+        for (const ListRows& rows : lists) {
+            const bool joins = !spans.empty() && spans.back().rows + rows.count <= most &&
+                               spans.back().lists->first / group_rows == rows.first / group_rows;
+            if (!joins) spans.push_back({&rows, 0, 0});
+            ++spans.back().count;
+            spans.back().rows += rows.count;
+        }
+        Work items(static_cast<uint32_t>(spans.size() * panels.count()));
+        work.threads.run([&](uint32_t part) {
+            for (uint32_t item; items.next(item);)
+                multiply(spans[item / panels.count()], item % panels.count(), part);
         });
     }
-    static constexpr uint32_t kEnoughRows = 32;
 
     // Rows of planes: each thread makes lists of some of its share of them, then all multiply with
     // all lists, until all are done.
@@ -210,7 +173,7 @@ Workspace::Workspace(const WeightMemoryPtr& memory, uint32_t thread_count, const
     : threads(thread_count),
       weights(memory, threads.count()),
       ops(table),
-      panel(threads.count()),
+      block(threads.count()),
       sums(threads.count()),
       short_panel(threads.count()),
       int_sums(threads.count()) {}
@@ -246,10 +209,9 @@ size_t LayerWeights::resident_bytes() const {
 }
 
 double LayerWeights::scratch_bytes(const Ops& ops) const {
-    const uint32_t width = panel_width(bundle_for(shape_.out_pixels(), ops), ops);
-    const double panels = static_cast<double>((shape_.out_pixels() + width - 1) / width);
-    const double rows = static_cast<double>(panel_rows(fan_in_));
-    return 4.0 * (shape_.groups * panels * rows * width + static_cast<double>(padded_size(shape_)));
+    const double width = panel_width(bundle_for(shape_.out_pixels(), ops), ops);
+    const double rows = kBlockRows + std::min(out_, kSumRows);
+    return 4.0 * (rows * width + static_cast<double>(padded_size(shape_)));
 }
 
 void LayerWeights::visit_planes(Workspace& work,
@@ -266,7 +228,7 @@ void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, fl
     for (size_t first = 0; first < n; first += chunk) {
         const size_t images = std::min(chunk, n - first), pixels = shape_.out_pixels();
         const uint32_t bundle = lists_ ? lists_->bundle() : bundle_for(images * pixels, work.ops);
-        Panels panels(x + first * image, images, shape_, panel_width(bundle, work.ops), work);
+        const Panels panels(x + first * image, images, shape_, panel_width(bundle, work.ops), work);
         const Product product{panels, bundle,   out_, out_ / shape_.groups,
                               pixels, epilogue, out + first * out_ * pixels, work};
         if (lists_) {

@@ -148,8 +148,8 @@ inline const uint8_t* add_rows(const uint8_t* list, const float* block,
 }
 
 // One block of `bundles` bundles of kRows rows: acc [bundles * kRows][width] += plus sums - minus
-// sums. Returns the end of the lists.
-template <uint32_t kRows, uint32_t kVectors>
+// sums, or where kFirst +0 plus that. Returns the end of the lists.
+template <uint32_t kRows, uint32_t kVectors, bool kFirst>
 const uint8_t* accumulate(const uint8_t* list, uint32_t bundles, const float* block, float* acc) {
     constexpr uint32_t kWidth = kVectors * kFloats, kSums = 2 * kRows;
     for (; bundles; --bundles, acc += kRows * kWidth) {
@@ -163,55 +163,101 @@ const uint8_t* accumulate(const uint8_t* list, uint32_t bundles, const float* bl
 #pragma GCC unroll 4
             for (uint32_t v = 0; v < kVectors; ++v) {
                 float* at = acc + (r * kVectors + v) * kFloats;
-                store_floats(at, load_floats(at) + (sums[2 * r][v] - sums[2 * r + 1][v]));
+                const f32v before = kFirst ? f32v{} : load_floats(at);
+                store_floats(at, before + (sums[2 * r][v] - sums[2 * r + 1][v]));
             }
         }
     }
     return list;
 }
 
+template <bool kFirst>
+const uint8_t* accumulate_bundles(const uint8_t* list, uint32_t bundles, uint32_t bundle,
+                                  const float* block, float* acc) {
+    if (bundle == 1) return accumulate<1, 4, kFirst>(list, bundles, block, acc);
+    if (bundle == 2) return accumulate<2, 2, kFirst>(list, bundles, block, acc);
+    return accumulate<4, 1, kFirst>(list, bundles, block, acc);
+}
+
 const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t bundle,
-                                const float* block, float* acc) {
-    if (bundle == 1) return accumulate<1, 4>(list, bundles, block, acc);
-    if (bundle == 2) return accumulate<2, 2>(list, bundles, block, acc);
-    return accumulate<4, 1>(list, bundles, block, acc);
+                                const float* block, bool first, float* acc) {
+    return first ? accumulate_bundles<true>(list, bundles, bundle, block, acc)
+                 : accumulate_bundles<false>(list, bundles, bundle, block, acc);
 }
 
-template <uint32_t kCount>
-inline void copy_runs(const float* from, const Run* runs, uint32_t count, float* to) {
-    for (; count; --count, ++runs, to += kCount)
-        __builtin_memcpy(to, from + runs->from, 4 * kCount);
-}
+// What a panel row copies, in pieces of kSize floats; the places of the pieces.
+template <uint32_t kSize>
+struct Pieces {
+    uint32_t count = 0;
+    uint32_t from[64], to[64];  // a panel row has 64 floats at most
 
-// Fills `rows` panel rows of `width` floats: row i takes, for each run in order, `length` pixels
-// `stride` apart from image + offsets[i] + run.from; what the runs leave of the row is zeroed.
-void gather_rows(const float* image, const uint32_t* offsets, uint32_t rows, const Run* runs,
-                 uint32_t count, uint32_t stride, uint32_t width, float* to) {
-    uint32_t same = runs[0].length;
-    uint32_t filled = 0;
-    for (uint32_t i = 0; i < count; ++i) {
-        if (runs[i].length != same) same = 0;
-        filled += runs[i].length;
+    void add(uint32_t from_at, uint32_t to_at) {
+        from[count] = from_at;
+        to[count++] = to_at;
     }
+    // A run of kSize pixels or more; its last two pieces may overlap.
+    void add_run(const Run& run, uint32_t to_at) {
+        for (uint32_t j = 0; j < run.length; j += kSize) {
+            const uint32_t at = j + kSize <= run.length ? j : run.length - kSize;
+            add(run.from + at, to_at + at);
+        }
+    }
+    void copy(const float* image, float* row) const {
+        for (uint32_t i = 0; i < count; ++i)
+            __builtin_memcpy(row + to[i], image + from[i], 4 * kSize);
+    }
+};
+
+// Rows of four pieces: their places stay in registers.
+template <uint32_t kSize>
+void copy_fours(const float* image, const uint32_t* offsets, uint32_t rows,
+                const Pieces<kSize>& pieces, uint32_t width, float* to) {
+    size_t from[4], at[4];
+    for (uint32_t i = 0; i < 4; ++i) from[i] = pieces.from[i], at[i] = pieces.to[i];
     for (uint32_t row = 0; row < rows; ++row, to += width) {
-        const float* from = image + offsets[row];
-        if (stride == 1 && same == 4) {
-            copy_runs<4>(from, runs, count, to);
-        } else if (stride == 1 && same == 8) {
-            copy_runs<8>(from, runs, count, to);
-        } else if (stride == 1 && same == 16) {
-            copy_runs<16>(from, runs, count, to);
-        } else if (stride == 1 && same == 32) {
-            copy_runs<32>(from, runs, count, to);
+        const float* pixels = image + offsets[row];
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < 4; ++i) __builtin_memcpy(to + at[i], pixels + from[i], 4 * kSize);
+    }
+}
+
+// Fills a block of a panel of `width` floats: the row of position i takes, for each run in order,
+// `length` pixels `stride` apart from image + offsets[i] + run.from; what the runs leave of the row
+// is zeroed.
+void gather_block(const float* image, const uint32_t* offsets, uint32_t positions, const Run* runs,
+                  uint32_t count, uint32_t stride, uint32_t width, float* block) {
+    Pieces<kFloats> vectors;
+    Pieces<4> fours;
+    Pieces<1> pixels;
+    uint32_t filled = 0;
+    for (uint32_t i = 0; i < count; filled += runs[i].length, ++i) {
+        if (stride == 1 && runs[i].length >= kFloats) {
+            vectors.add_run(runs[i], filled);
+        } else if (stride == 1 && runs[i].length >= 4) {
+            fours.add_run(runs[i], filled);
         } else {
-            float* at = to;
-            for (uint32_t i = 0; i < count; ++i) {
-                const float* pixel = from + runs[i].from;
-                for (uint32_t j = 0; j < runs[i].length; ++j) at[j] = pixel[size_t(j) * stride];
-                at += runs[i].length;
+            for (uint32_t j = 0; j < runs[i].length; ++j)
+                pixels.add(runs[i].from + j * stride, filled + j);
+        }
+    }
+    const bool four = filled == width && pixels.count == 0 && vectors.count + fours.count == 4;
+    const uint32_t part = positions == 128 ? 64 : positions;  // each with a row of zeros behind
+    for (; positions; positions -= part, offsets += part, block += (part + 1) * width) {
+        for (uint32_t j = 0; j < width; ++j) block[part * width + j] = 0;
+        if (four && vectors.count == 4) {
+            copy_fours(image, offsets, part, vectors, width, block);
+        } else if (four && fours.count == 4) {
+            copy_fours(image, offsets, part, fours, width, block);
+        } else {
+            for (uint32_t i = 0; i < part; ++i) {
+                const float* from = image + offsets[i];
+                float* to = block + i * width;
+                vectors.copy(from, to);
+                fours.copy(from, to);
+                pixels.copy(from, to);
+                for (uint32_t j = filled; j < width; ++j) to[j] = 0;
             }
         }
-        for (uint32_t j = filled; j < width; ++j) to[j] = 0;
     }
 }
 
@@ -222,6 +268,37 @@ void scale_shift(const float* x, size_t count, float scale, const float* shift, 
         float y = x[i] * scale;
         if (shift) y = y + *shift;
         out[i] = relu && !(y > 0) ? 0.0f : y;
+    }
+}
+
+template <bool kRelu>
+inline void store_row(const float* sums, size_t count, float scale, float shift, float* out) {
+    size_t i = 0;
+    for (; i + kFloats <= count; i += kFloats) {
+        const f32v y = load_floats(sums + i) * scale + shift;
+        store_floats(out + i, kRelu ? y > 0 ? y : f32v{} : y);
+    }
+    for (; i < count; ++i) {
+        const float y = sums[i] * scale + shift;
+        out[i] = kRelu && !(y > 0) ? 0.0f : y;
+    }
+}
+
+// scale_shift of `count` sums of each of `rows` rows, `width` apart, to rows `stride` apart; scale
+// null: the sums.
+void store_rows(const float* sums, size_t width, uint32_t rows, size_t count, const float* scale,
+                const float* shift, bool relu, float* out, size_t stride) {
+    for (uint32_t row = 0; row < rows; ++row, sums += width, out += stride) {
+        if (!scale) {
+            __builtin_memcpy(out, sums, sizeof(float) * count);
+            continue;
+        }
+        const float add = shift ? shift[row] : -0.0f;  // which changes no number
+        if (relu) {
+            store_row<true>(sums, count, scale[row], add, out);
+        } else {
+            store_row<false>(sums, count, scale[row], add, out);
+        }
     }
 }
 
