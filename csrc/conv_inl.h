@@ -80,6 +80,8 @@ inline uint8_t* list_bits(uint64_t bits, uint32_t first, uint8_t* out) {
     return out;
 }
 
+typedef uint8_t ListBytes __attribute__((vector_size(16)));
+
 // The list of `rows` rows as a bundle of kLists / 2: first the lists one by one, filled up with the
 // row of zeros, then step by step. The second word's positions begin at panel row `second`.
 template <uint32_t kLists>
@@ -95,11 +97,21 @@ void list_rows(const uint64_t* kept, const uint64_t* sign, size_t row_words, uin
         list(kept[0] & ~sign[0], kept[1] & ~sign[1], lists[2 * r]);
         list(sign[0], sign[1], lists[2 * r + 1]);
     }
-    constexpr uint32_t kTurn = kListPadding / kLists;
-    for (uint32_t step = 0; step < steps; step += kTurn, out += kListPadding) {
-        for (uint32_t j = 0; j < kTurn; ++j) {
-            for (uint32_t i = 0; i < kLists; ++i) out[j * kLists + i] = lists[i][step + j];
+    for (uint32_t step = 0; step < steps; step += 16, out += 16 * kLists) {
+        ListBytes parts[kLists], mixed[kLists];
+        for (uint32_t i = 0; i < kLists; ++i)
+            __builtin_memcpy(&parts[i], lists[i] + step, sizeof parts[i]);
+        for (uint32_t n = 1; n < kLists; n *= 2) {
+            for (uint32_t i = 0; i < kLists / 2; ++i) {
+                const ListBytes a = parts[i], b = parts[i + kLists / 2];
+                mixed[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5,
+                                                       21, 6, 22, 7, 23);
+                mixed[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12,
+                                                           28, 13, 29, 14, 30, 15, 31);
+            }
+            for (uint32_t i = 0; i < kLists; ++i) parts[i] = mixed[i];
         }
+        __builtin_memcpy(out, parts, sizeof parts);
     }
 }
 

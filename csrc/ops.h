@@ -74,7 +74,7 @@ struct Run {
 };
 
 // Bytes behind an offset list that list_bundle may write.
-constexpr size_t kListPadding = 64;
+constexpr size_t kListPadding = 128;
 // Bytes behind a tile, and behind what it is copied from, that gather_quads may touch.
 constexpr size_t kTilePadding = 64;
 // Panel rows of a whole block, two of them zeros.
