@@ -1,7 +1,8 @@
 #include "threads.h"
 
-#include <unistd.h>
+#include <pthread.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -10,46 +11,113 @@
 
 namespace slt {
 
-struct Threads::State {
-    std::mutex mutex;
-    std::condition_variable start, done;
-    const std::function<void(uint32_t)>* work = nullptr;
-    uint64_t round = 0;
-    uint32_t running = 0;
-    bool stop = false;
-    std::exception_ptr failure;
-    std::vector<std::thread> threads;
+namespace {
 
-    void attempt(const std::function<void(uint32_t)>& call, uint32_t part) {
-        try {
-            call(part);
-        } catch (...) {
-            const std::lock_guard lock(mutex);
-            if (!failure) failure = std::current_exception();
+// A layer calls run() several times, and a plan goes from layer to layer within microseconds: as
+// long as this a thread that waits stays awake. Then it sleeps, and to wake it takes about as long.
+constexpr std::chrono::microseconds kAwake{100};
+
+void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("isb" ::: "memory");
+#endif
+}
+
+// Where threads wait for something that another thread makes true.
+class Gate {
+  public:
+    // `open` reads atomics, all in the one order of memory_order_seq_cst.
+    template <class Open>
+    void wait(Open open) {
+        const auto end = std::chrono::steady_clock::now() + kAwake;
+        do {
+            for (int i = 0; i < 32; ++i) {
+                if (open()) return;
+                pause();
+            }
+            std::this_thread::yield();  // to the thread waited for, where there is no other core
+        } while (std::chrono::steady_clock::now() < end);
+        std::unique_lock lock(mutex_);
+        ++sleepers_;
+        wake_.wait(lock, open);
+        --sleepers_;
+    }
+    // After a thread has made it true. It sees a sleeper here, or the sleeper sees what it did.
+    void notify() {
+        if (!sleepers_) return;
+        { const std::lock_guard lock(mutex_); }
+        wake_.notify_all();
+    }
+
+  private:
+    std::atomic<uint32_t> sleepers_{0};
+    std::mutex mutex_;
+    std::condition_variable wake_;
+};
+
+std::atomic<uint32_t> forks{0};  // between this process and the one that the program began as
+[[maybe_unused]] const int forks_counted = pthread_atfork(nullptr, nullptr, [] { ++forks; });
+
+}  // namespace
+
+struct Threads::State {
+    explicit State(uint32_t parts) : count(parts), next(parts) {}
+
+    const uint32_t count;
+    // Written before next, for those who take a part from it.
+    const std::function<void(uint32_t)>* work = nullptr;
+    std::exception_ptr failure;
+    std::mutex failing;
+    std::vector<std::thread> threads;
+    Gate start, done;
+    // The round in the upper half; in the lower half the next part of it, beyond count when all are
+    // taken. A thread that comes late takes a part of the new round or none.
+    alignas(64) std::atomic<uint64_t> next;
+    alignas(64) std::atomic<uint32_t> running{0};  // parts not done
+    std::atomic<bool> stop{false};
+
+    static uint64_t round(uint64_t value) { return value >> 32; }
+
+    // Takes parts and does them until there are none; gives the round.
+    uint64_t take() {
+        for (;;) {
+            const uint64_t taken = next.fetch_add(1);
+            const auto part = static_cast<uint32_t>(taken);
+            if (part >= count) return round(taken);
+            try {
+                (*work)(part);
+            } catch (...) {
+                const std::lock_guard lock(failing);
+                if (!failure) failure = std::current_exception();
+            }
+            if (--running == 0) done.notify();
         }
     }
 
-    void serve(uint32_t part) {
-        uint64_t seen = 0;
-        std::unique_lock lock(mutex);
+    void serve() {
         for (;;) {
-            start.wait(lock, [&] { return stop || round != seen; });
+            const uint64_t seen = take();
+            start.wait([&] { return stop || round(next) != seen; });
             if (stop) return;
-            seen = round;
-            const auto* call = work;
-            lock.unlock();
-            attempt(*call, part);
-            lock.lock();
-            if (--running == 0) done.notify_one();
         }
+    }
+
+    void run(const std::function<void(uint32_t)>& call) {
+        work = &call;
+        failure = nullptr;
+        running = count;
+        next = (round(next) + 1) << 32;
+        start.notify();
+        take();
+        done.wait([&] { return running == 0; });
+        if (failure) std::rethrow_exception(failure);
     }
 
     void end() {
-        {
-            const std::lock_guard lock(mutex);
-            stop = true;
-        }
-        start.notify_all();
+        stop = true;
+        start.notify();
         for (std::thread& thread : threads) thread.join();
     }
 };
@@ -58,12 +126,11 @@ Threads::Threads(uint32_t count) : count_(count ? count : 1) { start(); }
 
 void Threads::start() {
     if (count_ == 1) return;
-    process_ = getpid();
-    state_ = std::make_unique<State>();
+    forks_ = forks;
+    state_ = std::make_unique<State>(count_);
     try {
-        for (uint32_t part = 1; part < count_; ++part) {
-            state_->threads.emplace_back([state = state_.get(), part] { state->serve(part); });
-        }
+        for (uint32_t i = 1; i < count_; ++i)
+            state_->threads.emplace_back([state = state_.get()] { state->serve(); });
     } catch (...) {  // the system refuses another thread
         state_->end();
         state_.reset();
@@ -73,7 +140,7 @@ void Threads::start() {
 
 Threads::~Threads() {
     if (!state_) return;
-    if (process_ == getpid()) {
+    if (forks_ == forks) {
         state_->end();
     } else {
         static_cast<void>(state_.release());  // threads that are not here cannot be joined
@@ -82,22 +149,11 @@ Threads::~Threads() {
 
 void Threads::run(const std::function<void(uint32_t)>& work) {
     if (count_ == 1) return work(0);
-    if (!state_ || process_ != getpid()) {
+    if (!state_ || forks_ != forks) {
         static_cast<void>(state_.release());
         start();
     }
-    {
-        const std::lock_guard lock(state_->mutex);
-        state_->work = &work;
-        state_->running = count_ - 1;
-        state_->failure = nullptr;
-        ++state_->round;
-    }
-    state_->start.notify_all();
-    state_->attempt(work, 0);
-    std::unique_lock lock(state_->mutex);
-    state_->done.wait(lock, [&] { return state_->running == 0; });
-    if (state_->failure) std::rethrow_exception(state_->failure);
+    state_->run(work);
 }
 
 }  // namespace slt

@@ -1,6 +1,7 @@
 // A small pool of threads that lives as long as its plan.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -15,8 +16,10 @@ class Threads {
     Threads& operator=(const Threads&) = delete;
 
     uint32_t count() const { return count_; }
-    // Runs work(0) ... work(count() - 1), one per thread, and returns when all are done. The first
-    // exception is thrown here. One call at a time.
+    // Calls work(0) ... work(count() - 1), each once, and returns when all are done. A thread takes
+    // the next part when it is free, so parts must not wait for each other: where the others are
+    // asleep, or the machine has no time for them, the caller does all. The first exception is
+    // thrown here. One call at a time.
     void run(const std::function<void(uint32_t)>& work);
 
   private:
@@ -24,8 +27,24 @@ class Threads {
     void start();
 
     uint32_t count_;
-    int process_ = 0;               // that started the threads: a forked child has none of them
+    uint32_t forks_ = 0;            // when the threads were started: a forked child has none of them
     std::unique_ptr<State> state_;  // null where count is 1
+};
+
+// Hands out the numbers 0 ... count - 1, each once, to threads that ask: for (uint32_t i;
+// work.next(i);). Shares stay even where threads are not equally fast.
+class alignas(64) Work {
+  public:
+    explicit Work(uint32_t count) : count_(count) {}
+    // Whether there is another one, which is `item` then.
+    bool next(uint32_t& item) {
+        item = next_.fetch_add(1, std::memory_order_relaxed);
+        return item < count_;
+    }
+
+  private:
+    const uint32_t count_;
+    std::atomic<uint32_t> next_{0};
 };
 
 // The range of share `part` of `parts` of [0, size), cut at multiples of `unit`.

@@ -64,5 +64,6 @@ void dot_kernels();
 void int8_kernels();
 void checksums();
 void peaks();
+void threads();
 
 }  // namespace test

@@ -37,6 +37,7 @@ int main(int count, char** arguments) {
     test::int8_kernels();
     test::checksums();
     test::peaks();
+    test::threads();
     std::string isas;
     for (const slt::Ops* ops : slt::available_ops()) isas += std::string(" ") + ops->name;
     std::printf("%ld checks, %ld failed; %s:%s\n", checks, failures, slt::cpu_architecture(),

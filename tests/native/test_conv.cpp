@@ -193,21 +193,6 @@ void one_pool(Cases& cases) {
     check(right, "pools");
 }
 
-void thread_failures() {
-    slt::Threads threads(3);
-    for (uint32_t failing = 0; failing < 3; ++failing) {
-        bool thrown = false;
-        try {
-            threads.run([&](uint32_t part) {
-                if (part == failing) throw std::bad_alloc();
-            });
-        } catch (const std::bad_alloc&) {
-            thrown = true;
-        }
-        check(thrown, "an exception of a thread reaches the caller");
-    }
-}
-
 }  // namespace
 
 void kernels() {
@@ -215,7 +200,6 @@ void kernels() {
     for (int i = 0; i < 40; ++i) one_convolution(cases);
     for (int i = 0; i < 40; ++i) one_linear(cases);
     for (int i = 0; i < 100; ++i) one_pool(cases);
-    thread_failures();
 }
 
 }  // namespace test
