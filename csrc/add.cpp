@@ -16,6 +16,9 @@ uint32_t vectors_for(size_t pixels, const Ops& ops) {
     return pixels <= lanes ? 1 : pixels <= 2 * lanes ? 2 : 4;
 }
 
+// Panels that stay in the second-level cache with all else.
+constexpr size_t kSmallBytes = size_t{3} << 17;
+
 template <class T>
 T* aligned(T* p) {
     return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / sizeof(T);
@@ -52,7 +55,7 @@ class Panels {
     // A panel in the thread's own memory, there until its next call.
     const int16_t* make(size_t group, size_t index, uint32_t part) const {
         int16_t* to = aligned(room(work_.short_panel[part], size() + kGatherSlack));
-        gather(group, index, to);
+        gather(group, index, 0, fan_in_, to);
         return to;
     }
     // All panels, for all threads; once.
@@ -63,9 +66,20 @@ class Panels {
         work_.threads.run([&](uint32_t part) {
             const auto [begin, end] =
                 share(static_cast<uint32_t>(panels), 1, part, work_.threads.count());
-            for (size_t i = begin; i < end; ++i) gather(i / count(), i % count(), all + i * size());
+            for (size_t i = begin; i < end; ++i) gather(i / count(), i % count(), 0, fan_in_, all + i * size());
         });
         all_ = all;
+    }
+    // The panel that Ops::sum_words reads, where the only panel is one vector wide; once.
+    const int16_t* make_words() {
+        const size_t lanes = work_.ops.short_lanes, words = (fan_in_ + 63) / 64;
+        int16_t* to = aligned(room(work_.short_panels, words * kWordRows * lanes + kGatherSlack));
+        const int16_t* first = to;
+        for (uint32_t at = 0; at < fan_in_; at += 64, to += kWordRows * lanes) {
+            gather(0, 0, at, std::min(fan_in_, at + 64), to);
+            std::fill_n(to + 64 * lanes, lanes, int16_t{0});  // behind it: gathering may write there
+        }
+        return first;
     }
     bool have_all() const { return all_ != nullptr; }
     const int16_t* panel(size_t group, size_t index) const {
@@ -75,11 +89,11 @@ class Panels {
   private:
     // Threads fill panels side by side, and write behind them.
     size_t size() const { return fan_in_ * width_ + kGatherSlack / sizeof(int16_t); }
-    void gather(size_t group, size_t index, int16_t* to) const {
+    void gather(size_t group, size_t index, uint32_t first, uint32_t last, int16_t* to) const {
         std::vector<Run> runs;
         find_runs(shape_, begin(index), end(index), runs);
         work_.ops.gather_bytes(images_ + group * (padded_size(shape_) / shape_.groups),
-                               offsets_.data(), fan_in_, runs.data(),
+                               offsets_.data() + first, last - first, runs.data(),
                                static_cast<uint32_t>(runs.size()), shape_.stride,
                                vectors(index) * work_.ops.short_lanes, to);
     }
@@ -117,6 +131,32 @@ struct Product {
             sink.store_rows(rows.first, rows.count, first, count, wide, width);
         } else {
             sink.store_rows(rows.first, rows.count, first, count, sums, width);
+        }
+    }
+
+    // The rows' sums of the only panel, made by make_words(), stored.
+    void multiply(const PlaneRows& rows, const int16_t* panel, uint32_t part) const {
+        const size_t lanes = work.ops.short_lanes, words = (panels.fan_in() + 63) / 64;
+        int32_t* sums = aligned(room(work.int_sums[part], rows.count * lanes + 16));
+        std::fill_n(sums, rows.count * lanes, 0);
+        for (size_t word = 0; word < words; word += kWordBlock) {
+            const auto count = static_cast<uint32_t>(std::min<size_t>(kWordBlock, words - word));
+            work.ops.sum_words(rows.kept + word, rows.sign + word, rows.row_words, rows.count, count,
+                               panel + word * kWordRows * lanes, sums);
+        }
+        sink.store_rows(rows.first, rows.count, first_pixel, panels.end(0), sums, lanes);
+    }
+
+    // The same of all panels, for one thread, with rows that lists are there of.
+    void multiply(const std::vector<UnitRows>& lists, uint32_t part) const {
+        for (size_t begin = 0, end = 0; begin < lists.size(); begin = end) {
+            const size_t group = lists[begin].first / group_rows;
+            while (end < lists.size() && lists[end].first / group_rows == group) ++end;
+            for (size_t index = 0; index < panels.count(); ++index) {
+                const int16_t* panel = panels.have_all() ? panels.panel(group, index)
+                                                         : panels.make(group, index, part);
+                for (size_t i = begin; i < end; ++i) multiply(lists[i], index, panel, part);
+            }
         }
     }
 
@@ -224,30 +264,78 @@ void add_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& 
     });
 }
 
-void add_linear(const Visit& visit, const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink,
-                Workspace& work) {
+void add_conv2d(const StreamRows& stream, const int8_t* x, size_t n, const ConvShape& s,
+                const Sink& sink, Workspace& work) {
+    each_chunk(x, n, s, sink, work, [&](const Product& product) {
+        Panels& panels = product.panels;
+        if (s.groups == 1 && panels.end(panels.count() - 1) <= work.ops.short_lanes) {
+            const int16_t* panel = panels.make_words();
+            return stream(sink.rows, [&](const PlaneRows& rows, uint32_t part) {
+                product.multiply(rows, panel, part);
+            });
+        }
+        const uint32_t limit = add_rows(panels.end(panels.count() - 1), work.ops);
+        // A thread may make a panel anew for each group of rows: that costs less than panels that
+        // leave its second-level cache, where rows are enough.
+        const size_t rows = kGroupBytes / ((panels.fan_in() + 127) / 128 * 32);
+        const bool few = rows < Product::kEnoughRows || panels.bytes() <= kSmallBytes;
+        if ((few || work.threads.count() > 1) && panels.bytes() <= kPanelBytes) panels.make_all();
+        const UnitMaker maker(panels.fan_in(), product.group_rows, limit, work.ops);
+        stream(sink.rows, [&](const PlaneRows& some, uint32_t part) {
+            for (uint32_t row = 0; row < some.count;) {
+                const auto lists =
+                    maker.make(some.part(row, some.count), work.weights.lists[part]);
+                product.multiply(lists, part);
+                for (const UnitRows& list : lists) row += list.count;
+            }
+        });
+    });
+}
+
+namespace {
+
+// Calls use(images, first, count) for as many images at a time as kPanelBytes hold, their rows
+// filled up with zeros to `columns`: the kernel reads whole words.
+template <class Use>
+void each_batch(const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink, Workspace& work,
+                Use use) {
     const size_t columns = (size_t{fan_in} + 127) / 128 * 128;
     const size_t chunk = std::max<size_t>(1, kPanelBytes / (columns + 4 * size_t{sink.rows}));
     for (size_t first = 0; first < n; first += chunk, x += chunk * fan_in) {
         const size_t count = std::min(chunk, n - first);
-        int8_t* images = room(work.padded_bytes, count * columns);  // the kernel reads whole words
+        int8_t* images = room(work.padded_bytes, count * columns);
         for (size_t i = 0; i < count; ++i) {
             std::memcpy(images + i * columns, x + i * fan_in, fan_in);
             std::memset(images + i * columns + fan_in, 0, columns - fan_in);
         }
+        use([&, images, columns, first, count](const PlaneRows& rows, uint32_t part) {
+            int32_t* sums = room(work.int_sums[part], count * rows.count);
+            work.ops.linear_bytes(rows.kept, rows.sign, rows.row_words, rows.count, images, columns,
+                                  count, sums, rows.count);
+            for (size_t i = 0; i < count; ++i)
+                sink.store_rows(rows.first, rows.count, first + i, 1, sums + i * rows.count, 1);
+        });
+    }
+}
+
+}  // namespace
+
+void add_linear(const Visit& visit, const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink,
+                Workspace& work) {
+    each_batch(x, n, fan_in, sink, work, [&](const UseRows& multiply) {
         visit([&](const PlaneRows& all) {
             work.threads.run([&](uint32_t part) {
                 const auto [begin, end] = share(all.count, 4, part, work.threads.count());
-                if (begin == end) return;
-                const PlaneRows rows = all.part(begin, end);
-                int32_t* sums = room(work.int_sums[part], count * rows.count);
-                work.ops.linear_bytes(rows.kept, rows.sign, rows.row_words, rows.count, images,
-                                      columns, count, sums, rows.count);
-                for (size_t i = 0; i < count; ++i)
-                    sink.store_rows(rows.first, rows.count, first + i, 1, sums + i * rows.count, 1);
+                if (begin < end) multiply(all.part(begin, end), part);
             });
         });
-    }
+    });
+}
+
+void add_linear(const StreamRows& stream, const int8_t* x, size_t n, uint32_t fan_in,
+                const Sink& sink, Workspace& work) {
+    each_batch(x, n, fan_in, sink, work,
+               [&](const UseRows& multiply) { stream(sink.rows, multiply); });
 }
 
 }  // namespace slt

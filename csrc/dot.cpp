@@ -361,4 +361,38 @@ void dot_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& 
     }
 }
 
+void dot_conv2d(const StreamRows& stream, const int8_t* x, size_t n, const ConvShape& s,
+                const Sink& sink, Workspace& work) {
+    const size_t image = size_t{s.channels} * s.height * s.width;
+    const uint32_t group_rows = sink.rows / s.groups, threads = work.threads.count();
+    const size_t row_words =
+        (size_t{s.kernel_rows} * s.kernel_columns * s.inputs() + 127) / 128 * 2;
+    const size_t chunk = std::max<size_t>(
+        1, static_cast<size_t>(kPanelBytes / dot_scratch_bytes(s, work.ops)));
+    for (size_t first = 0; first < n; first += chunk) {
+        const Source source(x + first * image, std::min(chunk, n - first), s, work);
+        const uint32_t limit = Multiplier::limit(s, source.layout, row_words);
+        // Where threads use each tile once, with rows enough, they copy it themselves.
+        const uint32_t share = (sink.rows + threads - 1) / threads;
+        const bool once = s.groups == 1 && share <= limit && (threads == 1 || share >= kByteRows / 2);
+        std::optional<Panels> panels;
+        if (!once) panels.emplace(make_panels(source, s.groups, work));
+        std::vector<std::optional<Multiplier>> multipliers(threads);
+        stream(limit, [&](const PlaneRows& rows, uint32_t part) {
+            if (!multipliers[part]) {
+                multipliers[part].emplace(s, source, first * s.out_pixels(), row_words, sink,
+                                          work.weights.lists[part], work.ops);
+            }
+            Multiplier& multiplier = *multipliers[part];
+            if (once) return multiplier.multiply(rows, 0, 1);
+            for (uint32_t row = 0; row < rows.count;) {
+                const uint32_t group = (rows.first + row) / group_rows;
+                const uint32_t stop = std::min(rows.count, (group + 1) * group_rows - rows.first);
+                multiplier.multiply(rows.part(row, stop), group, *panels);
+                row = stop;
+            }
+        });
+    }
+}
+
 }  // namespace slt

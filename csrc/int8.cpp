@@ -182,22 +182,23 @@ double Int8Layer::scratch_bytes(const Ops& ops) const {
     return kernel_ == Kernel::dot ? dot_scratch_bytes(shape_, ops) : add_scratch_bytes(shape_, ops);
 }
 
-void Int8Layer::visit_planes(Workspace& work,
-                             const std::function<void(const PlaneRows&)>& use) const {
-    if (planes_) return planes_->visit(work.weights, use);
-    stream_planes(*code_, work.weights, work.threads, work.ops, use);
-}
-
 void Int8Layer::conv2d(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const {
-    const Visit visit = [&](const auto& use) { visit_planes(work, use); };
-    if (kernel_ == Kernel::dot) {
-        dot_conv2d(visit, x, n, shape_, sink, work);
-    } else if (is_linear(shape_)) {
-        add_linear(visit, x, n, fan_in_, sink, work);
-    } else if (lists_) {
-        add_conv2d(*lists_, x, n, shape_, sink, work);
+    if (lists_) return add_conv2d(*lists_, x, n, shape_, sink, work);
+    const auto run = [&](const auto& rows) {
+        if (kernel_ == Kernel::dot) {
+            dot_conv2d(rows, x, n, shape_, sink, work);
+        } else if (is_linear(shape_)) {
+            add_linear(rows, x, n, fan_in_, sink, work);
+        } else {
+            add_conv2d(rows, x, n, shape_, sink, work);
+        }
+    };
+    if (planes_) {
+        run(Visit([&](const auto& use) { planes_->visit(work.weights, use); }));
     } else {
-        add_conv2d(visit, x, n, shape_, sink, work);
+        run(StreamRows([&](uint32_t most, const UseRows& use) {
+            stream_rows(*code_, most, work.weights, work.threads, work.ops, use);
+        }));
     }
 }
 

@@ -6,6 +6,7 @@
 #include "crc32c.h"
 #include "layer.h"
 #include "random.h"
+#include "weights.h"
 
 namespace test {
 namespace {
@@ -96,6 +97,48 @@ void check_rows(const slt::LayerCode& layer, const std::vector<int>& pattern,
     check(right, std::string(ops.name) + " rows of a layer with K = " + std::to_string(f.fan_in));
 }
 
+// Streamed rows are those of the layer, each once, however threads share them.
+void check_stream(const slt::LayerCode& layer, uint32_t most, const slt::Ops& ops) {
+    const uint32_t out = layer.fields().out;
+    const size_t words = layer.row_words();
+    std::vector<uint64_t> kept(out * words), sign(out * words);
+    layer.rows(0, out, kept.data(), sign.data(), ops);
+    for (uint32_t count = 1; count <= 3; ++count) {
+        slt::Threads threads(count);
+        slt::WeightScratch scratch(layer.memory(), count);
+        std::vector<uint32_t> seen(out);
+        std::vector<int> right(out);
+        slt::stream_rows(layer, most, scratch, threads, ops,
+                         [&](const slt::PlaneRows& rows, uint32_t part) {
+                             check(rows.count <= most && part < count, "a group of rows");
+                             for (uint32_t i = 0; i < rows.count; ++i) {
+                                 const uint32_t row = rows.first + i;
+                                 ++seen[row];
+                                 right[row] = std::equal(rows.kept + i * words,
+                                                         rows.kept + (i + 1) * words,
+                                                         kept.data() + row * words) &&
+                                              std::equal(rows.sign + i * words,
+                                                         rows.sign + (i + 1) * words,
+                                                         sign.data() + row * words);
+                             }
+                         });
+        const std::string what = std::string(ops.name) + " streams every row once, " +
+                                 std::to_string(count) + " threads";
+        check(seen == std::vector<uint32_t>(out, 1) && right == std::vector<int>(out, 1), what);
+        uint32_t next = 0;
+        bool same = true;
+        slt::stream_planes(layer, scratch, threads, ops, [&](const slt::PlaneRows& rows) {
+            same &= rows.first == next;
+            next += rows.count;
+            same &= std::equal(rows.kept, rows.kept + rows.count * words,
+                               kept.data() + rows.first * words) &&
+                    std::equal(rows.sign, rows.sign + rows.count * words,
+                               sign.data() + rows.first * words);
+        });
+        check(same && next == out, std::string(ops.name) + " streams rows in order");
+    }
+}
+
 bool refused(const slt::LayerFields& fields, const Index& index, size_t payload_bytes) {
     try {
         slt::LayerCode(fields, index.free, index.words, index.payload.data(), payload_bytes,
@@ -164,6 +207,21 @@ void check_malformed(const slt::LayerFields& fields, Index index, const char* wh
             thrown = true;
         }
         check(thrown, std::string(ops->name) + " took " + what);
+        for (uint32_t count = 1; count <= 2; ++count) {
+            slt::Threads threads(count);
+            const auto memory = std::make_shared<slt::WeightMemory>();
+            slt::WeightScratch scratch(memory, count);
+            thrown = false;
+            try {
+                const slt::LayerCode layer(fields, index.free, index.words, index.payload.data(),
+                                           index.payload.size(), memory);
+                slt::stream_rows(layer, 2, scratch, threads, *ops,
+                                 [](const slt::PlaneRows&, uint32_t) {});
+            } catch (const std::invalid_argument&) {
+                thrown = true;
+            }
+            check(thrown, std::string(ops->name) + " streamed " + what);
+        }
     }
 }
 
@@ -249,6 +307,7 @@ void layers() {
             for (const slt::Ops* ops : slt::available_ops()) {
                 check_rows(layer, pattern, mask, 0, f.out, *ops);
                 check_rows(layer, pattern, mask, first, count, *ops);
+                check_stream(layer, count + 1, *ops);
                 if (has_mask) {
                     std::vector<uint32_t> whole = layer.mask(*ops);
                     whole.resize(mask.size());
