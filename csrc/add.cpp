@@ -66,7 +66,8 @@ class Panels {
         work_.threads.run([&](uint32_t part) {
             const auto [begin, end] =
                 share(static_cast<uint32_t>(panels), 1, part, work_.threads.count());
-            for (size_t i = begin; i < end; ++i) gather(i / count(), i % count(), 0, fan_in_, all + i * size());
+            for (size_t i = begin; i < end; ++i)
+                gather(i / count(), i % count(), 0, fan_in_, all + i * size());
         });
         all_ = all;
     }
