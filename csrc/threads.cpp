@@ -13,9 +13,10 @@ namespace slt {
 
 namespace {
 
-// A layer calls run() several times, and a plan goes from layer to layer within microseconds: as
-// long as this a thread that waits stays awake. Then it sleeps, and to wake it takes about as long.
-constexpr std::chrono::microseconds kAwake{100};
+// A layer calls run() several times, and a plan goes from layer to layer within microseconds: so
+// long a thread that waits keeps its core. Then it lets others have it, who may be those it waits
+// for, and then it sleeps: to be woken takes about as long.
+constexpr std::chrono::microseconds kBusy{20}, kAwake{100};
 
 void pause() {
 #if defined(__x86_64__)
@@ -31,14 +32,16 @@ class Gate {
     // `open` reads atomics, all in the one order of memory_order_seq_cst.
     template <class Open>
     void wait(Open open) {
-        const auto end = std::chrono::steady_clock::now() + kAwake;
-        do {
+        const auto begin = std::chrono::steady_clock::now();
+        for (;;) {
             for (int i = 0; i < 32; ++i) {
                 if (open()) return;
                 pause();
             }
-            std::this_thread::yield();  // to the thread waited for, where there is no other core
-        } while (std::chrono::steady_clock::now() < end);
+            const auto waited = std::chrono::steady_clock::now() - begin;
+            if (waited > kAwake) break;
+            if (waited > kBusy) std::this_thread::yield();
+        }
         std::unique_lock lock(mutex_);
         ++sleepers_;
         wake_.wait(lock, open);
