@@ -36,11 +36,11 @@ struct Workspace {
     const Ops& ops;
     std::vector<float> panels, padded;     // of activations
     std::vector<std::vector<float>> sums;  // one per thread
-    // The same of int8 layers that add.
-    std::vector<int16_t> short_panels;
-    std::vector<std::vector<int16_t>> short_panel;  // one per thread
-    std::vector<int8_t> padded_bytes;
-    std::vector<std::vector<int32_t>> int_sums;  // one per thread
+    // The same of int8 layers, one per thread: what threads write they do not share.
+    std::vector<std::vector<int8_t>> padded_bytes;
+    std::vector<std::vector<int16_t>> short_panels;
+    std::vector<std::vector<uint8_t>> packed, tiles;
+    std::vector<std::vector<int32_t>> int_sums;
 };
 
 // The largest panel scratch of more than one image, in bytes.

@@ -164,9 +164,11 @@ Int8Layer::Int8Layer(std::shared_ptr<const LayerCode> code, Keep keep, Kernel ke
         throw std::invalid_argument("the layer's weights do not fit its shape");
     }
     if (keep == Keep::lists && kernel == Kernel::add && !is_linear(shape)) {
-        lists_ =
-            ResidentUnits::make(*code_, out_ / shape.groups, add_rows(shape.out_pixels(), work.ops),
-                                work.weights, work.threads, work.ops);
+        // Threads may share the rows: no list is of two shares.
+        const uint32_t shares = shape.groups == 1 ? work.threads.count() : shape.groups;
+        lists_ = ResidentUnits::make(*code_, (out_ + shares - 1) / shares,
+                                     add_rows(shape.out_pixels(), work.ops), work.weights,
+                                     work.threads, work.ops);
     }
     if (keep != Keep::none && !lists_) {
         planes_ = std::make_unique<ResidentPlanes>(*code_, work.weights, work.threads, work.ops);
@@ -196,8 +198,8 @@ void Int8Layer::conv2d(const int8_t* x, size_t n, const Sink& sink, Workspace& w
     if (planes_) {
         run(Visit([&](const auto& use) { planes_->visit(work.weights, use); }));
     } else {
-        run(StreamRows([&](uint32_t most, const UseRows& use) {
-            stream_rows(*code_, most, work.weights, work.threads, work.ops, use);
+        run(StreamRows([&](uint32_t most, bool all, const UseRows& use) {
+            stream_rows(*code_, most, all, work.weights, work.threads, work.ops, use);
         }));
     }
 }

@@ -62,8 +62,9 @@ struct Sink {
 // Shows consecutive groups of rows of a layer's bit planes to a function; what it sees lives until
 // it returns.
 using Visit = std::function<void(const std::function<void(const PlaneRows&)>&)>;
-// Regenerates a layer's rows (stream_rows): several threads use some at a time, at most `most`.
-using StreamRows = std::function<void(uint32_t most, const UseRows& use)>;
+// Regenerates a layer's rows (stream_rows): threads use some at a time, at most `most`; all: each
+// thread uses all of them.
+using StreamRows = std::function<void(uint32_t most, bool all, const UseRows& use)>;
 
 // The weights of one layer, in the form its int8 kernel reads.
 class Int8Layer {

@@ -24,17 +24,17 @@ void decode_tiles(const LayerCode& code, uint32_t first, uint32_t count,
     code.decode_masks(first, count, masks, ops);
 }
 
-// A tile's rows, `step` at a time, on one thread.
-void stream_tile(const LayerCode& code, uint32_t index, const uint32_t* mask, uint32_t step,
-                 WeightScratch::Planes& scratch, uint32_t part, const Ops& ops,
+// Rows of a tile, all of them where there is a mask, `step` at a time, on one thread.
+void stream_tile(const LayerCode& code, uint32_t index, Range of_tile, const uint32_t* mask,
+                 uint32_t step, WeightScratch::Planes& scratch, uint32_t part, const Ops& ops,
                  const UseRows& use) {
     const Tile& tile = code.tile(index);
-    const size_t words = code.row_words();
-    uint64_t* kept = WeightScratch::room(scratch.kept, std::min(step, tile.rows) * words);
-    uint64_t* sign = WeightScratch::room(scratch.sign, std::min(step, tile.rows) * words);
+    const size_t words = code.row_words(), most = std::min(step, of_tile.end - of_tile.begin);
+    uint64_t* kept = WeightScratch::room(scratch.kept, most * words);
+    uint64_t* sign = WeightScratch::room(scratch.sign, most * words);
     uint64_t counted = 0;
-    for (uint32_t row = 0; row < tile.rows; row += step) {
-        const uint32_t first = tile.first_row + row, count = std::min(step, tile.rows - row);
+    for (uint32_t row = of_tile.begin; row < of_tile.end; row += step) {
+        const uint32_t first = tile.first_row + row, count = std::min(step, of_tile.end - row);
         const uint64_t start = code.mask_start(index) + counted;
         counted += code.freeze_rows(first, count, kept, sign, ops);
         code.check_room(index, counted);
@@ -124,34 +124,29 @@ size_t group_bytes(const LayerCode& code, uint32_t threads) {
     return rows * row_bytes + threads * (masks + std::max(kGroupBytes, row_bytes) + lists);
 }
 
-void stream_rows(const LayerCode& code, uint32_t most, WeightScratch& scratch, Threads& threads,
-                 const Ops& ops, const UseRows& use) {
+void stream_rows(const LayerCode& code, uint32_t most, bool all, WeightScratch& scratch,
+                 Threads& threads, const Ops& ops, const UseRows& use) {
     const uint32_t step = group_rows(code.row_words(), most), parts = threads.count();
     const uint32_t tiles = code.tiles();
+    const auto mine = [&](uint32_t size, uint32_t part) {
+        return all ? Range{0, size} : share(size, 1, part, parts);
+    };
     if (!code.has_mask()) {
-        const uint32_t out = code.fields().out, rows = shared_rows(out, step, parts);
-        Work groups((out + rows - 1) / rows);
         threads.run([&](uint32_t part) {
-            WeightScratch::Planes& planes = scratch.planes[part];
-            for (uint32_t group; groups.next(group);) {
-                const uint32_t first = group * rows, count = std::min(rows, out - first);
-                uint64_t* kept = WeightScratch::room(planes.kept, rows * code.row_words());
-                uint64_t* sign = WeightScratch::room(planes.sign, rows * code.row_words());
-                code.freeze_rows(first, count, kept, sign, ops);
-                code.finish_rows(first, count, nullptr, 0, kept, sign, ops);
-                use({first, count, code.row_words(), kept, sign}, part);
-            }
+            stream_tile(code, 0, mine(code.fields().out, part), nullptr, step, scratch.planes[part],
+                        part, ops, use);
         });
-    } else if (tiles % parts == 0 || tiles >= 4 * parts) {
+    } else if (all || tiles % parts == 0 || tiles >= 4 * parts) {
         threads.run([&](uint32_t part) {
-            WeightScratch::Planes& planes = scratch.planes[part];
-            const auto [begin, end] = share(tiles, 1, part, parts);
+            const auto [begin, end] = mine(tiles, part);
             for (uint32_t first = begin; first < end; first += kTilesTogether) {
                 uint32_t* masks[kTilesTogether];
                 const uint32_t count = std::min<uint32_t>(kTilesTogether, end - first);
-                decode_tiles(code, first, count, planes.mask, masks, ops);
-                for (uint32_t i = 0; i < count; ++i)
-                    stream_tile(code, first + i, masks[i], step, planes, part, ops, use);
+                decode_tiles(code, first, count, scratch.planes[part].mask, masks, ops);
+                for (uint32_t i = 0; i < count; ++i) {
+                    stream_tile(code, first + i, {0, code.tile(first + i).rows}, masks[i], step,
+                                scratch.planes[part], part, ops, use);
+                }
             }
         });
     } else {

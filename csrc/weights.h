@@ -53,11 +53,11 @@ using UseRows = std::function<void(const PlaneRows& rows, uint32_t part)>;
 
 // Stream: each thread regenerates some rows at a time, at most `most` and kGroupBytes of planes
 // unless a row has more, and calls use with them while they are in its second-level cache. What it
-// decodes ahead is the mask bits of kTilesTogether tiles. Only where there are too few tiles for
-// even shares the threads work on one together, whose planes then exist as a whole. The order of
-// rows is any, each comes once.
-void stream_rows(const LayerCode& code, uint32_t most, WeightScratch& scratch, Threads& threads,
-                 const Ops& ops, const UseRows& use);
+// decodes ahead is the mask bits of kTilesTogether tiles. all: each thread does so with all rows, in
+// their order. Else each row comes once, and only where there are too few tiles for even shares the
+// threads work on one together, whose planes then exist as a whole.
+void stream_rows(const LayerCode& code, uint32_t most, bool all, WeightScratch& scratch,
+                 Threads& threads, const Ops& ops, const UseRows& use);
 constexpr size_t kGroupBytes = 1u << 15;
 // Bytes that regenerating a layer and its kernel's lists take at most, beside the coded mask.
 size_t group_bytes(const LayerCode& code, uint32_t threads);

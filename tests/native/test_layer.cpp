@@ -106,34 +106,35 @@ void check_stream(const slt::LayerCode& layer, uint32_t most, const slt::Ops& op
     for (uint32_t count = 1; count <= 3; ++count) {
         slt::Threads threads(count);
         slt::WeightScratch scratch(layer.memory(), count);
-        std::vector<uint32_t> seen(out);
-        std::vector<int> right(out);
-        slt::stream_rows(layer, most, scratch, threads, ops,
-                         [&](const slt::PlaneRows& rows, uint32_t part) {
-                             check(rows.count <= most && part < count, "a group of rows");
-                             for (uint32_t i = 0; i < rows.count; ++i) {
-                                 const uint32_t row = rows.first + i;
-                                 ++seen[row];
-                                 right[row] = std::equal(rows.kept + i * words,
-                                                         rows.kept + (i + 1) * words,
-                                                         kept.data() + row * words) &&
-                                              std::equal(rows.sign + i * words,
-                                                         rows.sign + (i + 1) * words,
-                                                         sign.data() + row * words);
-                             }
-                         });
-        const std::string what = std::string(ops.name) + " streams every row once, " +
-                                 std::to_string(count) + " threads";
-        check(seen == std::vector<uint32_t>(out, 1) && right == std::vector<int>(out, 1), what);
+        const auto same_rows = [&](const slt::PlaneRows& rows) {
+            const size_t from = rows.first * words, size = rows.count * words;
+            return std::equal(rows.kept, rows.kept + size, kept.data() + from) &&
+                   std::equal(rows.sign, rows.sign + size, sign.data() + from);
+        };
+        for (const bool all : {false, true}) {
+            std::vector<std::vector<uint32_t>> seen(count, std::vector<uint32_t>(out));
+            std::vector<int> right(count, 1);
+            slt::stream_rows(layer, most, all, scratch, threads, ops,
+                             [&](const slt::PlaneRows& rows, uint32_t part) {
+                                 right[part] &= rows.count <= most && same_rows(rows);
+                                 for (uint32_t i = 0; i < rows.count; ++i)
+                                     ++seen[part][rows.first + i];
+                             });
+            for (uint32_t part = 1; part < count && !all; ++part) {
+                for (uint32_t row = 0; row < out; ++row) seen[0][row] += seen[part][row];
+            }
+            bool once = true;
+            for (uint32_t part = 0; part < (all ? count : 1); ++part)
+                once &= seen[part] == std::vector<uint32_t>(out, 1);
+            check(once && right == std::vector<int>(count, 1),
+                  std::string(ops.name) + " streams every row once, " + std::to_string(count) +
+                      " threads" + (all ? ", to each" : ""));
+        }
         uint32_t next = 0;
         bool same = true;
         slt::stream_planes(layer, scratch, threads, ops, [&](const slt::PlaneRows& rows) {
-            same &= rows.first == next;
+            same &= rows.first == next && same_rows(rows);
             next += rows.count;
-            same &= std::equal(rows.kept, rows.kept + rows.count * words,
-                               kept.data() + rows.first * words) &&
-                    std::equal(rows.sign, rows.sign + rows.count * words,
-                               sign.data() + rows.first * words);
         });
         check(same && next == out, std::string(ops.name) + " streams rows in order");
     }
@@ -215,7 +216,7 @@ void check_malformed(const slt::LayerFields& fields, Index index, const char* wh
             try {
                 const slt::LayerCode layer(fields, index.free, index.words, index.payload.data(),
                                            index.payload.size(), memory);
-                slt::stream_rows(layer, 2, scratch, threads, *ops,
+                slt::stream_rows(layer, 2, false, scratch, threads, *ops,
                                  [](const slt::PlaneRows&, uint32_t) {});
             } catch (const std::invalid_argument&) {
                 thrown = true;
