@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 
 #include "images.h"
@@ -21,158 +22,228 @@ T* aligned(T* p) {
     return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / sizeof(T);
 }
 
-// Images as panels (int8_inl.h): of each convolution group full ones of `vectors` vectors and a
-// last one that may be narrower.
-class Panels {
+// How the output pixels of some images are divided into panels (int8_inl.h): of each convolution
+// group full ones of 1, 2 or 4 vectors and a last one that may be narrower.
+struct Layout {
+    Layout(const ConvShape& s, size_t n, const Ops& ops)
+        : fan_in(s.kernel_rows * s.kernel_columns * s.inputs()),
+          lanes(ops.short_lanes),
+          pixels(n * s.out_pixels()),
+          width(size_t{vectors_for(pixels, ops)} * lanes),
+          count(static_cast<uint32_t>((pixels + width - 1) / width)) {}
+
+    uint32_t fan_in, lanes;
+    size_t pixels, width;  // of all images; of a full panel
+    uint32_t count;        // of a group
+
+    size_t begin(size_t index) const { return index * width; }
+    size_t end(size_t index) const { return std::min(pixels, (index + 1) * width); }
+    // Of one panel, and what may be written behind it.
+    size_t size() const { return fan_in * width + kGatherSlack / sizeof(int16_t); }
+};
+
+// Some images and where their sums go.
+struct Job {
+    const int8_t* x;
+    size_t n, first_pixel;  // of all images
+    const ConvShape& shape;
+    const Sink& sink;
+    Workspace& work;
+    Layout layout{shape, n, work.ops};
+
+    uint32_t group_rows() const { return sink.rows / shape.groups; }
+    // Threads share the pixels where these are many, and each makes all lists; else the rows, and
+    // each makes all panels. So none reads what another has just written but the layer's input.
+    bool by_pixels() const { return layout.count >= kManyPanels * work.threads.count(); }
+    static constexpr uint32_t kManyPanels = 4;
+};
+
+// A thread's part of the pixels: its panels, and their products.
+class Product {
   public:
-    Panels(const int8_t* x, size_t n, const ConvShape& s, Workspace& work)
-        : shape_(s),
-          work_(work),
-          fan_in_(s.kernel_rows * s.kernel_columns * s.inputs()),
-          pixels_(n * s.out_pixels()),
-          width_(size_t{vectors_for(pixels_, work.ops)} * work.ops.short_lanes),
-          offsets_(position_offsets(s)) {
-        if (padded_size(s) * n >= uint64_t{1} << 32)
-            throw std::length_error("an image of 2^32 numbers, padding included");
-        images_ = pad_images(x, n, s, work.padded_bytes, work.threads, kGatherSlack);
+    Product(const Job& job, uint32_t part)
+        : job_(job),
+          l_(job.layout),
+          part_(part),
+          mine_(job.by_pixels() ? share(l_.count, 1, part, job.work.threads.count())
+                                : Range{0, l_.count}),
+          offsets_(position_offsets(job.shape)) {
+        if (mine_.begin < mine_.end) pad();
     }
 
-    uint32_t fan_in() const { return fan_in_; }
-    size_t width() const { return width_; }                           // of a full one
-    size_t count() const { return (pixels_ + width_ - 1) / width_; }  // of a group
-    size_t begin(size_t index) const { return index * width_; }
-    size_t end(size_t index) const { return std::min(pixels_, (index + 1) * width_); }
-    uint32_t vectors(size_t index) const {
-        return vectors_for(end(index) - begin(index), work_.ops);
+    // All panels with rows that lists are there of, in ascending order. A panel stays in the
+    // second-level cache while all rows use it, and is made again for the next ones unless these
+    // are few.
+    void multiply(const std::vector<UnitRows>& lists) {
+        for (size_t begin = 0, end = 0; begin < lists.size(); begin = end) {
+            const size_t group = lists[begin].first / job_.group_rows();
+            uint32_t rows = 0;
+            for (; end < lists.size() && lists[end].first / job_.group_rows() == group; ++end)
+                rows += lists[end].count;
+            if (rows < kEnoughRows && rows < job_.group_rows()) keep();
+            for (size_t index = mine_.begin; index < mine_.end; ++index) {
+                const int16_t* made = panel(group, index);
+                for (size_t i = begin; i < end; ++i) multiply(lists[i], index, made);
+            }
+        }
     }
 
-    // Of all panels.
-    size_t bytes() const { return sizeof(int16_t) * shape_.groups * count() * size(); }
-
-    // A panel in the thread's own memory, there until its next call.
-    const int16_t* make(size_t group, size_t index, uint32_t part) const {
-        int16_t* to = aligned(room(work_.short_panel[part], size() + kGatherSlack));
-        gather(group, index, to);
-        return to;
-    }
-    // All panels, for all threads; once.
-    void make_all() {
-        if (all_) return;
-        const size_t panels = shape_.groups * count();
-        int16_t* all = aligned(room(work_.short_panels, panels * size() + kGatherSlack));
-        work_.threads.run([&](uint32_t part) {
-            const auto [begin, end] =
-                share(static_cast<uint32_t>(panels), 1, part, work_.threads.count());
-            for (size_t i = begin; i < end; ++i) gather(i / count(), i % count(), all + i * size());
-        });
-        all_ = all;
-    }
-    bool have_all() const { return all_ != nullptr; }
-    const int16_t* panel(size_t group, size_t index) const {
-        return all_ + (group * count() + index) * size();
+    // The same with rows of planes, by lists that are made for this use.
+    void multiply(const PlaneRows& rows, const UnitMaker& maker) {
+        if (l_.pixels <= l_.lanes && job_.shape.groups == 1) return add_words(rows);
+        if (panel_bytes() <= kSmallBytes) keep();
+        for (uint32_t row = 0; row < rows.count;) {
+            const std::vector<UnitRows> lists =
+                maker.make(rows.part(row, rows.count), job_.work.weights.lists[part_]);
+            multiply(lists);
+            for (const UnitRows& list : lists) row += list.count;
+        }
     }
 
   private:
-    // Threads fill panels side by side, and write behind them.
-    size_t size() const { return fan_in_ * width_ + kGatherSlack / sizeof(int16_t); }
-    void gather(size_t group, size_t index, int16_t* to) const {
-        std::vector<Run> runs;
-        find_runs(shape_, begin(index), end(index), runs);
-        work_.ops.gather_bytes(images_ + group * (padded_size(shape_) / shape_.groups),
-                               offsets_.data(), fan_in_, runs.data(),
-                               static_cast<uint32_t>(runs.size()), shape_.stride,
-                               vectors(index) * work_.ops.short_lanes, to);
+    static constexpr uint32_t kEnoughRows = 32;
+    // Panels that stay in the second-level cache with all else.
+    static constexpr size_t kSmallBytes = size_t{3} << 17;
+
+    uint32_t vectors(size_t index) const {
+        return vectors_for(l_.end(index) - l_.begin(index), job_.work.ops);
     }
 
-    const ConvShape& shape_;
-    Workspace& work_;
-    uint32_t fan_in_;
-    size_t pixels_, width_;  // of all images; of a panel
-    std::vector<uint32_t> offsets_;
-    const int8_t* images_;
-    const int16_t* all_ = nullptr;
-};
+    // Copies what the pixels read, with padding written out.
+    void pad() {
+        const ConvShape& s = job_.shape;
+        const size_t columns = s.width + 2 * size_t{s.padding}, plane = padded_size(s) / s.channels;
+        if (padded_size(s) * job_.n >= uint64_t{1} << 32)
+            throw std::length_error("an image of 2^32 numbers, padding included");
+        int8_t* all = room(job_.work.padded_bytes[part_], padded_size(s) * job_.n + kGatherSlack);
+        for (const auto& [image, begin, end] :
+             rows_read(s, l_.begin(mine_.begin), l_.end(mine_.end - 1))) {
+            const size_t first = std::max<size_t>(begin, s.padding),
+                         last = std::min<size_t>(end, s.padding + s.height);
+            const bool whole = end - begin == plane / columns;
+            if (whole) std::memset(all + image * padded_size(s), 0, padded_size(s));
+            for (size_t c = image * s.channels; c < (image + 1) * s.channels; ++c) {
+                const int8_t* from = job_.x + (c * s.height + first - s.padding) * s.width;
+                int8_t* to = all + c * plane;
+                if (!whole) std::memset(to + begin * columns, 0, (end - begin) * columns);
+                to += first * columns + s.padding;
+                for (size_t row = first; row < last; ++row, from += s.width, to += columns)
+                    copy_row(from, s.width, to);
+            }
+        }
+        images_ = all;
+    }
 
-// A convolution of panels: where its sums go.
-struct Product {
-    Panels& panels;
-    uint32_t group_rows;
-    size_t first_pixel;  // of the panels, in all images
-    const Sink& sink;
-    Workspace& work;
+    // Positions [first, last) of a panel.
+    void gather(size_t group, size_t index, uint32_t first, uint32_t last, int16_t* to) {
+        const ConvShape& s = job_.shape;
+        find_runs(s, l_.begin(index), l_.end(index), runs_);
+        job_.work.ops.gather_bytes(images_ + group * (padded_size(s) / s.groups),
+                                   offsets_.data() + first, last - first, runs_.data(),
+                                   static_cast<uint32_t>(runs_.size()), s.stride,
+                                   vectors(index) * l_.lanes, to);
+    }
+
+    size_t panels() const { return size_t{job_.shape.groups} * (mine_.end - mine_.begin); }
+    size_t panel_bytes() const { return panels() * l_.size() * sizeof(int16_t); }
+    // From now on panels are made once, where kPanelBytes hold them.
+    void keep() {
+        if (kept_.empty() && panel_bytes() <= kPanelBytes) kept_.resize(panels());
+    }
+    // There until the next call, or where panels are kept until the last.
+    const int16_t* panel(size_t group, size_t index) {
+        auto& buffer = job_.work.short_panels[part_];
+        if (kept_.empty()) {
+            int16_t* to = aligned(room(buffer, l_.size() + kGatherSlack));
+            gather(group, index, 0, l_.fan_in, to);
+            return to;
+        }
+        const size_t place = group * (mine_.end - mine_.begin) + index - mine_.begin;
+        int16_t* to = aligned(room(buffer, kept_.size() * l_.size() + kGatherSlack)) +
+                      place * l_.size();
+        if (!kept_[place]) gather(group, index, 0, l_.fan_in, to);
+        kept_[place] = true;
+        return to;
+    }
+
+    // The rows' sums of the only panel, of one vector, stored: without lists.
+    void add_words(const PlaneRows& rows) {
+        Workspace& work = job_.work;
+        const size_t words = (size_t{l_.fan_in} + 63) / 64, row = size_t{kWordRows} * l_.lanes;
+        int16_t* panel =
+            aligned(room(work.short_panels[part_], words * row + kGatherSlack));
+        if (!words_made_) {
+            for (uint32_t word = 0; word < words; ++word) {
+                int16_t* to = panel + word * row;
+                gather(0, 0, 64 * word, std::min(l_.fan_in, 64 * word + 64), to);
+                std::fill_n(to + 64 * l_.lanes, l_.lanes, int16_t{0});  // gathering writes there too
+            }
+            words_made_ = true;
+        }
+        int32_t* sums = aligned(room(work.int_sums[part_], rows.count * l_.lanes + 16));
+        std::fill_n(sums, rows.count * l_.lanes, 0);
+        for (size_t word = 0; word < words; word += kWordBlock) {
+            const auto count = static_cast<uint32_t>(std::min<size_t>(kWordBlock, words - word));
+            work.ops.sum_words(rows.kept + word, rows.sign + word, rows.row_words, rows.count, count,
+                               panel + word * row, sums);
+        }
+        job_.sink.store_rows(rows.first, rows.count, job_.first_pixel, l_.pixels, sums, l_.lanes);
+    }
 
     // The rows' sums of one panel, stored.
-    void multiply(const UnitRows& rows, size_t index, const int16_t* panel, uint32_t part) const {
-        const uint32_t vectors = panels.vectors(index);
-        const size_t width = size_t{vectors} * work.ops.short_lanes, most = rows.count * width;
-        int32_t* wide = aligned(room(work.int_sums[part], most + (most + 1) / 2 + 32));
+    void multiply(const UnitRows& rows, size_t index, const int16_t* panel) const {
+        Workspace& work = job_.work;
+        const size_t width = size_t{vectors(index)} * l_.lanes, most = rows.count * width;
+        int32_t* wide = aligned(room(work.int_sums[part_], most + (most + 1) / 2 + 32));
         int16_t* sums = reinterpret_cast<int16_t*>(wide + most);
         const uint32_t block = rows.wide ? kWideBlock : kNarrowBlock;
-        const size_t first = first_pixel + panels.begin(index),
-                     count = panels.end(index) - panels.begin(index);
+        const size_t first = job_.first_pixel + l_.begin(index),
+                     count = l_.end(index) - l_.begin(index);
         const bool widened =
-            work.ops.sum_units(rows.lists, rows.wide, (panels.fan_in() + block - 1) / block, panel,
-                               vectors, rows.count, sums, wide);
+            work.ops.sum_units(rows.lists, rows.wide, (l_.fan_in + block - 1) / block, panel,
+                               vectors(index), rows.count, sums, wide);
         if (widened) {
-            sink.store_rows(rows.first, rows.count, first, count, wide, width);
+            job_.sink.store_rows(rows.first, rows.count, first, count, wide, width);
         } else {
-            sink.store_rows(rows.first, rows.count, first, count, sums, width);
+            job_.sink.store_rows(rows.first, rows.count, first, count, sums, width);
         }
     }
 
-    // All panels with rows that lists are there of, in ascending order. A thread makes a panel in
-    // its second-level cache and uses it with all rows, where there are panels enough for the
-    // threads, and rows enough to make panels again for the next ones.
-    void multiply(const std::vector<UnitRows>& lists) const {
-        struct Span {  // of lists of one convolution group
-            size_t group, begin, end;
-        };
-        std::vector<Span> spans;
-        bool few_rows = false;
-        for (size_t i = 0; i < lists.size();) {
-            const size_t group = lists[i].first / group_rows, begin = i;
-            uint32_t rows = 0;
-            for (; i < lists.size() && lists[i].first / group_rows == group; ++i)
-                rows += lists[i].count;
-            spans.push_back({group, begin, i});
-            few_rows = few_rows || (rows < kEnoughRows && rows < group_rows);
-        }
-        const size_t pairs = spans.size() * panels.count();
-        if ((few_rows && panels.bytes() <= kPanelBytes) || pairs < work.threads.count())
-            panels.make_all();
-        work.threads.run([&](uint32_t part) {
-            if (panels.have_all()) {
-                for (size_t i = part; i < lists.size(); i += work.threads.count()) {
-                    const size_t group = lists[i].first / group_rows;
-                    for (size_t index = 0; index < panels.count(); ++index)
-                        multiply(lists[i], index, panels.panel(group, index), part);
-                }
-                return;
-            }
-            const auto [begin, end] =
-                share(static_cast<uint32_t>(pairs), 1, part, work.threads.count());
-            for (size_t pair = begin; pair < end; ++pair) {
-                const Span& span = spans[pair / panels.count()];
-                const size_t index = pair % panels.count();
-                const int16_t* panel = panels.make(span.group, index, part);
-                for (size_t i = span.begin; i < span.end; ++i)
-                    multiply(lists[i], index, panel, part);
-            }
-        });
-    }
-    static constexpr uint32_t kEnoughRows = 32;
+    const Job& job_;
+    const Layout& l_;
+    uint32_t part_;
+    Range mine_;  // of the panels of each group
+    std::vector<uint32_t> offsets_;
+    std::vector<Run> runs_;
+    const int8_t* images_ = nullptr;
+    std::vector<bool> kept_;
+    bool words_made_ = false;
 };
 
-// Calls use(product) for as many images at a time as kPanelBytes holds padded copies of.
+// Calls use(job) for as many images at a time as kPanelBytes holds padded copies of.
 template <class Use>
 void each_chunk(const int8_t* x, size_t n, const ConvShape& s, const Sink& sink, Workspace& work,
                 Use use) {
     const size_t image = size_t{s.channels} * s.height * s.width;
     const size_t chunk = std::max<size_t>(1, kPanelBytes / padded_size(s));
     for (size_t first = 0; first < n; first += chunk) {
-        Panels panels(x + first * image, std::min(chunk, n - first), s, work);
-        use(Product{panels, sink.rows / s.groups, first * s.out_pixels(), sink, work});
+        use(Job{x + first * image, std::min(chunk, n - first), first * s.out_pixels(), s, sink,
+                work});
     }
+}
+
+// A thread's share of the lists, by their bytes.
+std::vector<UnitRows> share_lists(const ResidentUnits& lists, uint32_t part, uint32_t parts) {
+    uint64_t total = 0, before = 0;
+    for (size_t i = 0; i < lists.groups(); ++i) total += lists.group(i).bytes;
+    std::vector<UnitRows> mine;
+    for (size_t i = 0; i < lists.groups(); ++i) {
+        const UnitRows rows = lists.group(i);
+        const uint64_t middle = 2 * before + rows.bytes;  // times parts in 2 * total: of which share
+        if (middle * parts / (2 * total + 1) == part) mine.push_back(rows);
+        before += rows.bytes;
+    }
+    return mine;
 }
 
 }  // namespace
@@ -191,63 +262,98 @@ double add_scratch_bytes(const ConvShape& s, const Ops& ops) {
 
 void add_conv2d(const ResidentUnits& lists, const int8_t* x, size_t n, const ConvShape& s,
                 const Sink& sink, Workspace& work) {
-    std::vector<UnitRows> all;
-    for (size_t i = 0; i < lists.groups(); ++i) all.push_back(lists.group(i));
-    each_chunk(x, n, s, sink, work, [&](const Product& product) { product.multiply(all); });
+    each_chunk(x, n, s, sink, work, [&](const Job& job) {
+        work.threads.run([&](uint32_t part) {
+            const std::vector<UnitRows> mine =
+                job.by_pixels() ? share_lists(lists, 0, 1)
+                                : share_lists(lists, part, work.threads.count());
+            if (!mine.empty()) Product(job, part).multiply(mine);
+        });
+    });
 }
 
 void add_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& s, const Sink& sink,
                 Workspace& work) {
     const uint32_t threads = work.threads.count();
-    each_chunk(x, n, s, sink, work, [&](const Product& product) {
-        const Panels& panels = product.panels;
-        const uint32_t limit = add_rows(panels.end(panels.count() - 1), work.ops);
+    each_chunk(x, n, s, sink, work, [&](const Job& job) {
+        const Layout& l = job.layout;
+        const UnitMaker maker(l.fan_in, job.group_rows(),
+                              add_rows(l.end(l.count - 1), work.ops), work.ops);
+        std::vector<std::optional<Product>> products(threads);
         visit([&](const PlaneRows& rows) {
-            // Each thread makes lists of some of its share of the rows, then all multiply with all
-            // of them, until all are done.
-            std::vector<uint32_t> done(threads);
-            for (uint32_t total = 0; total < rows.count;) {
-                std::vector<std::vector<UnitRows>> made(threads);
-                work.threads.run([&](uint32_t part) {
-                    const auto [begin, end] = share(rows.count, 1, part, threads);
-                    const UnitMaker maker(panels.fan_in(), product.group_rows, limit, work.ops);
-                    made[part] =
-                        maker.make(rows.part(begin + done[part], end), work.weights.lists[part]);
-                    for (const UnitRows& list : made[part]) done[part] += list.count;
-                });
-                std::vector<UnitRows> lists;
-                for (const auto& some : made) lists.insert(lists.end(), some.begin(), some.end());
-                for (const UnitRows& list : lists) total += list.count;
-                product.multiply(lists);
-            }
+            work.threads.run([&](uint32_t part) {
+                if (!products[part]) products[part].emplace(job, part);
+                const Range mine =
+                    job.by_pixels() ? Range{0, rows.count} : share(rows.count, 1, part, threads);
+                for (uint32_t row = mine.begin; row < mine.end;) {
+                    const std::vector<UnitRows> lists =
+                        maker.make(rows.part(row, mine.end), work.weights.lists[part]);
+                    products[part]->multiply(lists);
+                    for (const UnitRows& list : lists) row += list.count;
+                }
+            });
         });
     });
 }
 
-void add_linear(const Visit& visit, const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink,
-                Workspace& work) {
+void add_conv2d(const StreamRows& stream, const int8_t* x, size_t n, const ConvShape& s,
+                const Sink& sink, Workspace& work) {
+    each_chunk(x, n, s, sink, work, [&](const Job& job) {
+        const Layout& l = job.layout;
+        const UnitMaker maker(l.fan_in, job.group_rows(), add_rows(l.end(l.count - 1), work.ops),
+                              work.ops);
+        std::vector<std::optional<Product>> products(work.threads.count());
+        stream(sink.rows, job.by_pixels(), [&](const PlaneRows& rows, uint32_t part) {
+            if (!products[part]) products[part].emplace(job, part);
+            products[part]->multiply(rows, maker);
+        });
+    });
+}
+
+namespace {
+
+// Calls use(multiply) for as many images at a time as kPanelBytes hold; multiply takes rows. Images
+// are filled up with zeros: the kernel reads whole words.
+template <class Use>
+void each_batch(const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink, Workspace& work,
+                Use use) {
     const size_t columns = (size_t{fan_in} + 127) / 128 * 128;
     const size_t chunk = std::max<size_t>(1, kPanelBytes / (columns + 4 * size_t{sink.rows}));
     for (size_t first = 0; first < n; first += chunk, x += chunk * fan_in) {
         const size_t count = std::min(chunk, n - first);
-        int8_t* images = room(work.padded_bytes, count * columns);  // the kernel reads whole words
+        int8_t* images = room(work.padded_bytes[0], count * columns);
         for (size_t i = 0; i < count; ++i) {
             std::memcpy(images + i * columns, x + i * fan_in, fan_in);
             std::memset(images + i * columns + fan_in, 0, columns - fan_in);
         }
+        use([&, images, count, first](const PlaneRows& rows, uint32_t part) {
+            int32_t* sums = room(work.int_sums[part], count * rows.count);
+            work.ops.linear_bytes(rows.kept, rows.sign, rows.row_words, rows.count, images, columns,
+                                  count, sums, rows.count);
+            for (size_t i = 0; i < count; ++i)
+                sink.store_rows(rows.first, rows.count, first + i, 1, sums + i * rows.count, 1);
+        });
+    }
+}
+
+}  // namespace
+
+void add_linear(const Visit& visit, const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink,
+                Workspace& work) {
+    each_batch(x, n, fan_in, sink, work, [&](const UseRows& multiply) {
         visit([&](const PlaneRows& all) {
             work.threads.run([&](uint32_t part) {
                 const auto [begin, end] = share(all.count, 4, part, work.threads.count());
-                if (begin == end) return;
-                const PlaneRows rows = all.part(begin, end);
-                int32_t* sums = room(work.int_sums[part], count * rows.count);
-                work.ops.linear_bytes(rows.kept, rows.sign, rows.row_words, rows.count, images,
-                                      columns, count, sums, rows.count);
-                for (size_t i = 0; i < count; ++i)
-                    sink.store_rows(rows.first, rows.count, first + i, 1, sums + i * rows.count, 1);
+                if (begin < end) multiply(all.part(begin, end), part);
             });
         });
-    }
+    });
+}
+
+void add_linear(const StreamRows& stream, const int8_t* x, size_t n, uint32_t fan_in,
+                const Sink& sink, Workspace& work) {
+    each_batch(x, n, fan_in, sink, work,
+               [&](const UseRows& multiply) { stream(sink.rows, false, multiply); });
 }
 
 }  // namespace slt

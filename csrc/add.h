@@ -24,4 +24,10 @@ double add_scratch_bytes(const ConvShape& shape, const Ops& ops);
 // first-level cache.
 uint32_t add_rows(size_t pixels, const Ops& ops);
 
+// The same with rows that are regenerated for it.
+void add_conv2d(const StreamRows& stream, const int8_t* x, size_t n, const ConvShape& shape,
+                const Sink& sink, Workspace& work);
+void add_linear(const StreamRows& stream, const int8_t* x, size_t n, uint32_t fan_in,
+                const Sink& sink, Workspace& work);
+
 }  // namespace slt

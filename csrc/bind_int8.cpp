@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <stdexcept>
@@ -121,8 +122,16 @@ void linear(const Int8Layer& layer, Workspace& work, const Bytes& x, py::array o
 void quantise(Workspace& work, const Floats& x, float scale, Bytes out) {
     if (x.size() != out.size()) refuse("sizes differ");
     int8_t* to = out.mutable_data();
+    const float* from = x.data();
+    const auto size = static_cast<size_t>(x.size());
+    constexpr size_t kBlock = 1024;
     py::gil_scoped_release release;
-    work.ops.quantise(x.data(), static_cast<size_t>(x.size()), scale, to);
+    work.threads.run([&](uint32_t part) {
+        const auto blocks = static_cast<uint32_t>((size + kBlock - 1) / kBlock);
+        const auto share = slt::share(blocks, 1, part, work.threads.count());
+        const size_t begin = share.begin * kBlock, end = std::min(size, share.end * kBlock);
+        if (begin < end) work.ops.quantise(from + begin, end - begin, scale, to + begin);
+    });
 }
 
 slt::PoolShape pool_shape(const Bytes& x, uint32_t kernel, uint32_t stride, uint32_t padding) {

@@ -13,8 +13,8 @@
 #include "codec.h"
 #include "crc32c.h"
 #include "isa.h"
-#include "layer.h"
 #include "prior.h"
+#include "weights.h"
 
 namespace py = pybind11;
 
@@ -343,6 +343,8 @@ void bind_layer(py::module_& module) {
         .def_property_readonly("fan_in",
                                [](const LayerCode& layer) { return layer.fields().fan_in; })
         .def_property_readonly("row_words", &LayerCode::row_words)
+        .def("group_bytes", &slt::group_bytes, arg("threads"),
+             "Bytes that regenerating it and its kernel's lists take at most.")
         .def("free_counts", &layer_free_counts, arg("isa") = "",
              "uint32 [tiles]: free weights by the freeze pattern alone.")
         .def("counts", &layer_counts, arg("isa") = "",

@@ -175,7 +175,10 @@ Workspace::Workspace(const WeightMemoryPtr& memory, uint32_t thread_count, const
       ops(table),
       block(threads.count()),
       sums(threads.count()),
-      short_panel(threads.count()),
+      padded_bytes(threads.count()),
+      short_panels(threads.count()),
+      packed(threads.count()),
+      tiles(threads.count()),
       int_sums(threads.count()) {}
 
 uint32_t bundle_for(size_t pixels, const Ops& ops) {

@@ -34,13 +34,13 @@ struct Workspace {
     Threads threads;
     WeightScratch weights;
     const Ops& ops;
-    std::vector<float> panels, padded;            // of activations
+    std::vector<float> padded;                    // activations
     std::vector<std::vector<float>> block, sums;  // one per thread
-    // The same of int8 layers that add.
-    std::vector<int16_t> short_panels;
-    std::vector<std::vector<int16_t>> short_panel;  // one per thread
-    std::vector<int8_t> padded_bytes;
-    std::vector<std::vector<int32_t>> int_sums;  // one per thread
+    // The same of int8 layers, one per thread: what threads write they do not share.
+    std::vector<std::vector<int8_t>> padded_bytes;
+    std::vector<std::vector<int16_t>> short_panels;
+    std::vector<std::vector<uint8_t>> packed, tiles;
+    std::vector<std::vector<int32_t>> int_sums;
 };
 
 // The largest panels, or padded copies, of more than one image, in bytes.

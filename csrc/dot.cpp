@@ -5,6 +5,8 @@
 #include <optional>
 #include <stdexcept>
 
+#include "images.h"
+
 namespace slt {
 
 namespace {
@@ -14,13 +16,8 @@ constexpr uint32_t kTileVectors = 2;
 constexpr uint32_t kRunTiles = 4, kByteRows = 64;
 constexpr size_t kByteBytes = size_t{1} << 17;
 
-uint8_t* room(std::vector<float>& buffer, size_t bytes) {
-    const size_t floats = (bytes + 64) / sizeof(float) + 1;
-    if (buffer.size() < floats) {
-        std::vector<float>().swap(buffer);
-        buffer.resize(floats);
-    }
-    uint8_t* p = reinterpret_cast<uint8_t*>(buffer.data());
+uint8_t* aligned_room(std::vector<uint8_t>& buffer, size_t bytes) {
+    uint8_t* p = room(buffer, bytes + 64);
     return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64;
 }
 
@@ -54,44 +51,6 @@ struct Quads {
         return all;
     }
 };
-
-// Images [n][group][channel quad][row][column][4], padding written out.
-const uint8_t* pack_images(const int8_t* x, size_t n, const ConvShape& s, const Quads& quads,
-                           Workspace& work) {
-    const size_t pixels = size_t{s.height} * s.width, packed = n * s.groups * quads.channel_quads;
-    const size_t plane = 4 * quads.rows * quads.columns, border = 4 * size_t{s.padding};
-    uint8_t* all = room(work.padded, packed * plane + kTilePadding);
-    if (pixels == 1 && border == 0 && s.inputs() % 4 == 0) {  // packed but for the offset
-        for (size_t i = 0; i < packed * plane; ++i)
-            all[i] = static_cast<uint8_t>(x[i] + work.ops.dot_offset);
-        return all;
-    }
-    work.threads.run([&](uint32_t part) {
-        const auto [begin, end] =
-            share(static_cast<uint32_t>(packed), 1, part, work.threads.count());
-        for (size_t index = begin; index < end; ++index) {
-            const size_t group = index / quads.channel_quads,
-                         channel = index % quads.channel_quads * 4;
-            const int8_t* from[4];  // channels that do not exist are like the first: weights are 0
-            for (size_t c = 0; c < 4; ++c) {
-                const size_t real = channel + c < s.inputs() ? channel + c : channel;
-                from[c] = x + (group * s.inputs() + real) * pixels;
-            }
-            uint8_t* to = all + index * plane;
-            if (border == 0) {
-                work.ops.interleave_channels(from, pixels, to);
-                continue;
-            }
-            std::memset(to, work.ops.dot_offset, plane);
-            to += border * quads.columns + border;
-            for (uint32_t row = 0; row < s.height; ++row, to += 4 * quads.columns) {
-                work.ops.interleave_channels(from, s.width, to);
-                for (const int8_t*& channel_row : from) channel_row += s.width;
-            }
-        }
-    });
-    return all;
-}
 
 // The output pixels [begin, end) of all images as runs, none over the end of an output row.
 void find_runs(const ConvShape& s, const Quads& quads, size_t begin, size_t end,
@@ -137,17 +96,53 @@ struct Layout {
     }
 };
 
-// What the pixels read, tile by tile and column by column.
+// Some images and where their sums go.
+struct Job {
+    const int8_t* x;
+    size_t n, first_pixel;  // of all images
+    const ConvShape& shape;
+    const Sink& sink;
+    Workspace& work;
+    Layout layout{shape, n, work.ops};
+
+    // Threads share the pixels where these are many, and each unpacks all rows; else the rows, and
+    // each copies all pixels. So none reads what another has just written but the layer's input.
+    bool by_pixels() const { return layout.tiles >= size_t{kRunTiles} * work.threads.count(); }
+};
+
+// Tiles [begin, end) of each group, and all columns or none.
+struct Pixels {
+    uint32_t begin, end;
+    bool columns;
+
+    static Pixels of(const Job& job, uint32_t part) {
+        const auto tiles = static_cast<uint32_t>(job.layout.tiles);
+        const uint32_t parts = job.work.threads.count();
+        if (!job.by_pixels()) return {0, tiles, job.layout.columns > 0};
+        const auto [begin, end] = share(tiles, kRunTiles, part, parts);
+        return {begin, end, job.layout.columns > 0 && part + 1 == parts};
+    }
+};
+
+// What a thread's pixels read, packed once, copied tile by tile and column by column.
 class Source {
   public:
-    Source(const int8_t* x, size_t n, const ConvShape& s, Workspace& work)
-        : layout(s, n, work.ops), shape_(s), ops_(work.ops), offsets_(layout.quads.offsets(s)) {
+    Source(const Job& job, const Pixels& mine, uint32_t part)
+        : layout(job.layout),
+          shape_(job.shape),
+          ops_(job.work.ops),
+          offsets_(layout.quads.offsets(job.shape)) {
         const double bytes = static_cast<double>(layout.quads.group_bytes());
-        if (static_cast<double>(n) * s.groups * bytes >= 0x1p34)
+        if (static_cast<double>(job.n) * shape_.groups * bytes >= 0x1p34)
             throw std::length_error("images of 2^34 bytes, padding included");
-        images_ = pack_images(x, n, s, layout.quads, work);
+        const size_t all = job.n * shape_.groups * layout.quads.group_bytes();
+        uint8_t* to = aligned_room(job.work.packed[part], all + kTilePadding);
+        if (mine.begin < mine.end)
+            pack(job.x, mine.begin * layout.width, layout.end(mine.end - 1), to);
+        if (mine.columns) pack(job.x, layout.tiled, layout.pixels, to);
+        images_ = to;
     }
-    const Layout layout;
+    const Layout& layout;
 
     void tile(size_t group, size_t index, std::vector<Run>& runs, uint8_t* to) const {
         gather(group, index * layout.width, layout.end(index),
@@ -158,6 +153,47 @@ class Source {
     }
 
   private:
+    // Images [n][group][channel quad][row][column][4], padding written out: the rows that the
+    // output pixels [begin, end) read.
+    void pack(const int8_t* x, size_t begin, size_t end, uint8_t* all) const {
+        const ConvShape& s = shape_;
+        const Quads& quads = layout.quads;
+        const size_t pixels = size_t{s.height} * s.width, row_bytes = 4 * quads.columns;
+        if (pixels == 1 && s.padding == 0 && s.inputs() % 4 == 0) {  // packed but for the offset
+            for (size_t i = begin * s.channels; i < end * s.channels; ++i)
+                all[i] = static_cast<uint8_t>(x[i] + ops_.dot_offset);
+            return;
+        }
+        for (const ImageRows& read : rows_read(s, begin, end)) {
+            const size_t first = std::max<size_t>(read.begin, s.padding),
+                         last = std::min<size_t>(read.end, s.padding + s.height);
+            for (size_t index = 0; index < size_t{s.groups} * quads.channel_quads; ++index) {
+                const size_t group = index / quads.channel_quads,
+                             channel = index % quads.channel_quads * 4;
+                const int8_t* from[4];  // channels that do not exist are like the first: weights are 0
+                for (size_t c = 0; c < 4; ++c) {
+                    const size_t real = channel + c < s.inputs() ? channel + c : channel;
+                    from[c] = x + (read.image * s.channels + group * s.inputs() + real) * pixels +
+                              (first - s.padding) * s.width;
+                }
+                uint8_t* to = all + (read.image * s.groups * quads.channel_quads + index) *
+                                        quads.rows * row_bytes;
+                if (s.padding == 0) {
+                    ops_.interleave_channels(from, (last - first) * s.width,
+                                             to + first * row_bytes);
+                    continue;
+                }
+                std::memset(to + read.begin * row_bytes, ops_.dot_offset,
+                            (read.end - read.begin) * row_bytes);
+                to += first * row_bytes + 4 * size_t{s.padding};
+                for (size_t row = first; row < last; ++row, to += row_bytes) {
+                    ops_.interleave_channels(from, s.width, to);
+                    for (const int8_t*& channel_row : from) channel_row += s.width;
+                }
+            }
+        }
+    }
+
     void gather(size_t group, size_t begin, size_t end, size_t quad_bytes, std::vector<Run>& runs,
                 uint8_t* to) const {
         find_runs(shape_, layout.quads, begin, end, runs);
@@ -172,51 +208,52 @@ class Source {
     const uint8_t* images_;
 };
 
-// All of it, group after group, tiles and then columns.
-struct Panels {
-    const Layout& layout;
-    const uint8_t* data;
-
-    const uint8_t* tile(size_t group, size_t index) const {
-        return data + group * layout.group_bytes() + index * layout.tile_bytes;
+// All of a thread's pixels, group after group, tiles and then columns.
+class Panels {
+  public:
+    Panels(const Source& source, const Pixels& mine, uint32_t groups, std::vector<uint8_t>& buffer)
+        : layout_(source.layout), mine_(mine) {
+        uint8_t* data = aligned_room(buffer, groups * group_bytes());
+        data_ = data;
+        std::vector<Run> runs;
+        for (size_t group = 0; group < groups; ++group) {
+            for (size_t i = mine.begin; i < mine.end; ++i, data += layout_.tile_bytes)
+                source.tile(group, i, runs, data);
+            for (size_t i = 0; mine.columns && i < layout_.columns; ++i, data += layout_.column_bytes)
+                source.column(group, i, runs, data);
+        }
     }
-    const uint8_t* columns(size_t group) const { return tile(group, layout.tiles); }
+    const uint8_t* tile(size_t group, size_t index) const {
+        return data_ + group * group_bytes() + (index - mine_.begin) * layout_.tile_bytes;
+    }
+    const uint8_t* columns(size_t group) const { return tile(group, mine_.end); }
+
+  private:
+    size_t group_bytes() const {
+        return (mine_.end - mine_.begin) * layout_.tile_bytes +
+               (mine_.columns ? layout_.columns * layout_.column_bytes : 0);
+    }
+
+    const Layout& layout_;
+    Pixels mine_;
+    const uint8_t* data_;
 };
 
-Panels make_panels(const Source& source, uint32_t groups, Workspace& work) {
-    const Layout& l = source.layout;
-    uint8_t* data = room(work.panels, groups * l.group_bytes());
-    work.threads.run([&](uint32_t part) {
-        std::vector<Run> runs;
-        const auto [first, last] =
-            share(static_cast<uint32_t>(l.tiles + l.columns), 1, part, work.threads.count());
-        for (size_t group = 0; group < groups; ++group) {
-            uint8_t* tiles = data + group * l.group_bytes();
-            uint8_t* columns = tiles + l.tiles * l.tile_bytes;
-            for (size_t i = first; i < std::min<size_t>(last, l.tiles); ++i)
-                source.tile(group, i, runs, tiles + i * l.tile_bytes);
-            for (size_t i = std::max<size_t>(first, l.tiles); i < last; ++i) {
-                const size_t column = i - l.tiles;
-                source.column(group, column, runs, columns + column * l.column_bytes);
-            }
-        }
-    });
-    return {l, data};
-}
-
-// Products of some rows at a time with the pixels, to the sink; one for each thread.
+// Products of some rows at a time with a thread's pixels, to the sink.
 class Multiplier {
   public:
-    Multiplier(const ConvShape& s, const Source& source, size_t first_pixel, size_t row_words,
-               const Sink& sink, WeightVector<uint8_t>& weights, const Ops& ops)
-        : inputs_(s.inputs()),
-          source_(source),
-          l_(source.layout),
-          first_pixel_(first_pixel),
-          row_bytes_(byte_row(s, row_words)),
-          sink_(sink),
-          weights_(weights),
-          ops_(ops) {}
+    Multiplier(const Job& job, uint32_t part, size_t row_words)
+        : inputs_(job.shape.inputs()),
+          groups_(job.shape.groups),
+          l_(job.layout),
+          mine_(Pixels::of(job, part)),
+          source_(job, mine_, part),
+          first_pixel_(job.first_pixel),
+          row_bytes_(byte_row(job.shape, row_words)),
+          sink_(job.sink),
+          weights_(job.work.weights.lists[part]),
+          tiles_(job.work.tiles[part]),
+          ops_(job.work.ops) {}
 
     // Bytes of a row: where taps are whole quads, as many as are unpacked.
     static size_t byte_row(const ConvShape& s, size_t row_words) {
@@ -230,35 +267,34 @@ class Multiplier {
             std::clamp<size_t>(bytes / byte_row(s, row_words) / 4 * 4, 4, kByteRows));
     }
 
-    // All pixels of panels, times rows of the group, limit(...) at most.
-    void multiply(const PlaneRows& rows, uint32_t group, const Panels& panels) {
+    // Rows of the group, limit(...) at most, by tiles that other rows use too.
+    void multiply(const PlaneRows& rows, uint32_t group) {
+        if (!panels_) panels_.emplace(source_, mine_, groups_, tiles_);
         unpack(rows);
-        for (size_t first = 0; first < l_.tiles; first += kRunTiles) {
-            const size_t last = std::min(l_.tiles, first + kRunTiles);
+        for (size_t first = mine_.begin; first < mine_.end; first += kRunTiles) {
+            const size_t last = std::min<size_t>(mine_.end, first + kRunTiles);
             for (size_t tile = first; tile < last; ++tile)
-                add_tile(tile, tile - first, panels.tile(group, tile));
+                add_tile(tile, tile - first, panels_->tile(group, tile));
             store(first * l_.width, l_.end(last - 1));
         }
-        if (l_.columns) add_columns(panels.columns(group));
+        if (mine_.columns) add_columns(panels_->columns(group));
     }
 
-    // Share `part` of the pixels, copied tile by tile, times all rows of a layer of one group.
-    void multiply(const PlaneRows& rows, uint32_t part, uint32_t parts) {
+    // All rows of a layer of one group, by tiles that are copied one by one.
+    void multiply(const PlaneRows& rows) {
         unpack(rows);
         std::vector<Run> runs;
-        std::vector<uint8_t> buffer(std::max(l_.tile_bytes, l_.columns * l_.column_bytes) + 64);
-        uint8_t* copy = buffer.data() + (64 - reinterpret_cast<uintptr_t>(buffer.data()) % 64) % 64;
-        const auto [begin, end] =
-            share(static_cast<uint32_t>(l_.tiles), kRunTiles, part, parts);
-        for (size_t first = begin; first < end; first += kRunTiles) {
-            const size_t last = std::min<size_t>(end, first + kRunTiles);
+        uint8_t* copy = aligned_room(
+            tiles_, std::max(l_.tile_bytes, mine_.columns ? l_.columns * l_.column_bytes : 0));
+        for (size_t first = mine_.begin; first < mine_.end; first += kRunTiles) {
+            const size_t last = std::min<size_t>(mine_.end, first + kRunTiles);
             for (size_t tile = first; tile < last; ++tile) {
                 source_.tile(0, tile, runs, copy);
                 add_tile(tile, tile - first, copy);
             }
             store(first * l_.width, l_.end(last - 1));
         }
-        if (l_.columns == 0 || part + 1 < parts) return;
+        if (!mine_.columns) return;
         for (uint32_t column = 0; column < l_.columns; ++column)
             source_.column(0, column, runs, copy + column * l_.column_bytes);
         add_columns(copy);
@@ -307,13 +343,16 @@ class Multiplier {
         sums_.resize(rows.count * stride());
     }
 
-    uint32_t inputs_;
-    const Source& source_;
+    uint32_t inputs_, groups_;
     const Layout& l_;
+    Pixels mine_;
+    Source source_;
     size_t first_pixel_, row_bytes_;
     const Sink& sink_;
     WeightVector<uint8_t>& weights_;
+    std::vector<uint8_t>& tiles_;
     const Ops& ops_;
+    std::optional<Panels> panels_;
     PlaneRows rows_{};
     const int8_t* bytes_ = nullptr;
     std::vector<int32_t> start_, sums_;
@@ -336,27 +375,54 @@ void dot_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& 
     const size_t chunk = std::max<size_t>(
         1, static_cast<size_t>(kPanelBytes / dot_scratch_bytes(s, work.ops)));
     for (size_t first = 0; first < n; first += chunk) {
-        const Source source(x + first * image, std::min(chunk, n - first), s, work);
-        std::optional<Panels> panels;
+        const Job job{x + first * image, std::min(chunk, n - first), first * s.out_pixels(), s, sink,
+                      work};
+        std::vector<std::optional<Multiplier>> multipliers(threads);
         visit([&](const PlaneRows& rows) {
-            const uint32_t limit = Multiplier::limit(s, source.layout, rows.row_words);
-            // Where every tile is used once, threads share tiles and none is kept.
-            const bool once = s.groups == 1 && rows.count == sink.rows && rows.count <= limit &&
-                              source.layout.tiles >= size_t{kRunTiles} * threads;
-            if (!once && !panels) panels.emplace(make_panels(source, s.groups, work));
+            const uint32_t limit = Multiplier::limit(s, job.layout, rows.row_words);
             work.threads.run([&](uint32_t part) {
-                Multiplier multiplier(s, source, first * s.out_pixels(), rows.row_words, sink,
-                                      work.weights.lists[part], work.ops);
-                if (once) return multiplier.multiply(rows, part, threads);
-                const auto [begin, end] = share(rows.count, 2, part, threads);
+                const auto [begin, end] =
+                    job.by_pixels() ? Range{0, rows.count} : share(rows.count, 2, part, threads);
+                if (begin == end) return;
+                if (!multipliers[part]) multipliers[part].emplace(job, part, rows.row_words);
+                Multiplier& multiplier = *multipliers[part];
+                const bool once = rows.count == sink.rows && rows.count <= limit;
+                if (once && job.by_pixels() && s.groups == 1) return multiplier.multiply(rows);
                 for (uint32_t row = begin; row < end;) {
                     const uint32_t group = (rows.first + row) / group_rows;
                     const uint32_t group_end = (group + 1) * group_rows - rows.first;
                     const uint32_t stop = std::min({end, group_end, row + limit});
-                    multiplier.multiply(rows.part(row, stop), group, *panels);
+                    multiplier.multiply(rows.part(row, stop), group);
                     row = stop;
                 }
             });
+        });
+    }
+}
+
+void dot_conv2d(const StreamRows& stream, const int8_t* x, size_t n, const ConvShape& s,
+                const Sink& sink, Workspace& work) {
+    const size_t image = size_t{s.channels} * s.height * s.width;
+    const uint32_t group_rows = sink.rows / s.groups;
+    const size_t row_words =
+        (size_t{s.kernel_rows} * s.kernel_columns * s.inputs() + 127) / 128 * 2;
+    const size_t chunk = std::max<size_t>(
+        1, static_cast<size_t>(kPanelBytes / dot_scratch_bytes(s, work.ops)));
+    for (size_t first = 0; first < n; first += chunk) {
+        const Job job{x + first * image, std::min(chunk, n - first), first * s.out_pixels(), s, sink,
+                      work};
+        const uint32_t limit = Multiplier::limit(s, job.layout, row_words);
+        std::vector<std::optional<Multiplier>> multipliers(work.threads.count());
+        stream(limit, job.by_pixels(), [&](const PlaneRows& rows, uint32_t part) {
+            if (!multipliers[part]) multipliers[part].emplace(job, part, row_words);
+            Multiplier& multiplier = *multipliers[part];
+            if (rows.count == sink.rows && s.groups == 1) return multiplier.multiply(rows);
+            for (uint32_t row = 0; row < rows.count;) {
+                const uint32_t group = (rows.first + row) / group_rows;
+                const uint32_t stop = std::min(rows.count, (group + 1) * group_rows - rows.first);
+                multiplier.multiply(rows.part(row, stop), group);
+                row = stop;
+            }
         });
     }
 }

@@ -17,4 +17,8 @@ void dot_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& 
 // cannot overflow.
 double dot_scratch_bytes(const ConvShape& shape, const Ops& ops);
 
+// The same with rows that are regenerated for it.
+void dot_conv2d(const StreamRows& stream, const int8_t* x, size_t n, const ConvShape& shape,
+                const Sink& sink, Workspace& work);
+
 }  // namespace slt

@@ -46,15 +46,15 @@ void copy_row(const T* from, size_t count, T* to) {
     }
 }
 
-// Copies of `n` images with their padding, zeros, written out, and `slack` numbers that may be read
-// behind them; the images themselves where there is neither.
+// Copies of `n` images with their padding, zeros, written out; the images themselves where there is
+// none.
 template <class T>
 const T* pad_images(const T* x, size_t n, const ConvShape& s, std::vector<T>& buffer,
-                    Threads& threads, size_t slack = 0) {
-    if (s.padding == 0 && slack == 0) return x;
+                    Threads& threads) {
+    if (s.padding == 0) return x;
     const size_t columns = s.width + 2 * size_t{s.padding};
     const size_t planes = n * s.channels, size = padded_size(s) / s.channels;
-    T* copies = room(buffer, planes * size + slack);
+    T* copies = room(buffer, planes * size);
     threads.run([&](uint32_t part) {
         const auto [begin, end] = share(static_cast<uint32_t>(planes), 1, part, threads.count());
         if (begin < end) std::memset(copies + begin * size, 0, (end - begin) * size * sizeof(T));
@@ -68,16 +68,33 @@ const T* pad_images(const T* x, size_t n, const ConvShape& s, std::vector<T>& bu
     return copies;
 }
 
+// The rows [begin, end) of a padded image that some of its output rows read.
+struct ImageRows {
+    size_t image, begin, end;
+};
+// Of the output pixels [begin, end) of all images, image by image.
+inline std::vector<ImageRows> rows_read(const ConvShape& s, size_t begin, size_t end) {
+    const size_t pixels = s.out_pixels(), columns = s.out_columns();
+    std::vector<ImageRows> all;
+    while (begin < end) {
+        const size_t image = begin / pixels, stop = std::min(end, (image + 1) * pixels);
+        const size_t first = begin % pixels / columns, last = (stop - 1) % pixels / columns;
+        all.push_back({image, first * s.stride, last * s.stride + s.kernel_rows});
+        begin = stop;
+    }
+    return all;
+}
+
 // Where the K positions of a row of weights lie, relative to the first pixel of a window's first
 // channel.
 inline std::vector<uint32_t> position_offsets(const ConvShape& s) {
-    const size_t rows = s.height + 2 * size_t{s.padding}, columns = s.width + 2 * size_t{s.padding};
+    const uint32_t columns = s.width + 2 * s.padding, plane = (s.height + 2 * s.padding) * columns;
     std::vector<uint32_t> offsets(size_t{s.kernel_rows} * s.kernel_columns * s.inputs());
     uint32_t* to = offsets.data();
     for (uint32_t row = 0; row < s.kernel_rows; ++row) {
-        for (uint32_t column = 0; column < s.kernel_columns; ++column) {
+        for (uint32_t column = 0; column < s.kernel_columns; ++column, to += s.inputs()) {
             for (uint32_t channel = 0; channel < s.inputs(); ++channel)
-                *to++ = static_cast<uint32_t>(channel * rows * columns + row * columns + column);
+                to[channel] = channel * plane + row * columns + column;
         }
     }
     return offsets;

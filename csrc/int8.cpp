@@ -164,9 +164,11 @@ Int8Layer::Int8Layer(std::shared_ptr<const LayerCode> code, Keep keep, Kernel ke
         throw std::invalid_argument("the layer's weights do not fit its shape");
     }
     if (keep == Keep::lists && kernel == Kernel::add && !is_linear(shape)) {
-        lists_ =
-            ResidentUnits::make(*code_, out_ / shape.groups, add_rows(shape.out_pixels(), work.ops),
-                                work.weights, work.threads, work.ops);
+        // Threads may share the rows: no list is of two shares.
+        const uint32_t shares = shape.groups == 1 ? work.threads.count() : shape.groups;
+        lists_ = ResidentUnits::make(*code_, (out_ + shares - 1) / shares,
+                                     add_rows(shape.out_pixels(), work.ops), work.weights,
+                                     work.threads, work.ops);
     }
     if (keep != Keep::none && !lists_) {
         planes_ = std::make_unique<ResidentPlanes>(*code_, work.weights, work.threads, work.ops);
@@ -182,22 +184,23 @@ double Int8Layer::scratch_bytes(const Ops& ops) const {
     return kernel_ == Kernel::dot ? dot_scratch_bytes(shape_, ops) : add_scratch_bytes(shape_, ops);
 }
 
-void Int8Layer::visit_planes(Workspace& work,
-                             const std::function<void(const PlaneRows&)>& use) const {
-    if (planes_) return planes_->visit(work.weights, use);
-    stream_planes(*code_, work.weights, work.threads, work.ops, use);
-}
-
 void Int8Layer::conv2d(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const {
-    const Visit visit = [&](const auto& use) { visit_planes(work, use); };
-    if (kernel_ == Kernel::dot) {
-        dot_conv2d(visit, x, n, shape_, sink, work);
-    } else if (is_linear(shape_)) {
-        add_linear(visit, x, n, fan_in_, sink, work);
-    } else if (lists_) {
-        add_conv2d(*lists_, x, n, shape_, sink, work);
+    if (lists_) return add_conv2d(*lists_, x, n, shape_, sink, work);
+    const auto run = [&](const auto& rows) {
+        if (kernel_ == Kernel::dot) {
+            dot_conv2d(rows, x, n, shape_, sink, work);
+        } else if (is_linear(shape_)) {
+            add_linear(rows, x, n, fan_in_, sink, work);
+        } else {
+            add_conv2d(rows, x, n, shape_, sink, work);
+        }
+    };
+    if (planes_) {
+        run(Visit([&](const auto& use) { planes_->visit(work.weights, use); }));
     } else {
-        add_conv2d(visit, x, n, shape_, sink, work);
+        run(StreamRows([&](uint32_t most, bool all, const UseRows& use) {
+            stream_rows(*code_, most, all, work.weights, work.threads, work.ops, use);
+        }));
     }
 }
 

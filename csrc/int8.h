@@ -62,6 +62,9 @@ struct Sink {
 // Shows consecutive groups of rows of a layer's bit planes to a function; what it sees lives until
 // it returns.
 using Visit = std::function<void(const std::function<void(const PlaneRows&)>&)>;
+// Regenerates a layer's rows (stream_rows): threads use some at a time, at most `most`; all: each
+// thread uses all of them.
+using StreamRows = std::function<void(uint32_t most, bool all, const UseRows& use)>;
 
 // The weights of one layer, in the form its int8 kernel reads.
 class Int8Layer {
@@ -90,8 +93,6 @@ class Int8Layer {
     void linear(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const;
 
   private:
-    void visit_planes(Workspace& work, const std::function<void(const PlaneRows&)>& use) const;
-
     std::shared_ptr<const LayerCode> code_;
     uint32_t out_, fan_in_;
     Kernel kernel_;

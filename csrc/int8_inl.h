@@ -280,6 +280,53 @@ bool sum_units(const uint8_t* lists, bool wide_lists, uint32_t blocks, const int
     return sum_vectors(lists, blocks, kNarrowBlock, panel, vectors, rows, sums, wide);
 }
 
+// ---- sums without lists, where an image's pixels are one vector ----
+
+// The rows of a word's panel that its set bits name: the first kAhead without a branch, as behind
+// the last bit there is the row of zeros.
+template <uint32_t kAhead>
+inline void add_word(uint64_t bits, const int16_t* panel, u16v (&sum)[2]) {
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < kAhead; ++i) {
+        sum[i % 2] = in_order(sum[i % 2] + load_shorts(panel + trailing_zeros(bits) * kShorts));
+        bits &= bits - 1;
+    }
+    for (; __builtin_expect(bits != 0, 0); bits &= bits - 1)
+        sum[0] = in_order(sum[0] + load_shorts(panel + trailing_zeros(bits) * kShorts));
+}
+
+template <uint32_t kAhead>
+void sum_words_of(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+                  uint32_t words, const int16_t* panel, int32_t* sums) {
+    for (; rows; --rows, kept += row_words, sign += row_words, sums += kShorts) {
+        u16v plus[2] = {}, minus[2] = {};
+        for (uint32_t w = 0; w < words; ++w) {
+            const int16_t* at = panel + size_t(w) * kWordRows * kShorts;
+            add_word<kAhead>(kept[w] & ~sign[w], at, plus);
+            add_word<kAhead>(sign[w], at, minus);
+        }
+        int16_t all[kShorts];
+        store_shorts(all, plus[0] + plus[1] - minus[0] - minus[1]);
+        for (uint32_t i = 0; i < kShorts; ++i) sums[i] += all[i];
+    }
+}
+
+// Adds to sums [rows][kShorts] those of `words` <= kWordBlock words of each row; panel has kWordRows
+// vectors for each word, the last of them zeros. int16 holds the sum of 256 weights.
+void sum_words(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+               uint32_t words, const int16_t* panel, int32_t* sums) {
+    uint64_t all = 0;
+    for (uint32_t r = 0; r < rows; ++r) all += count_bits(kept + r * row_words, words);
+    // Bits of a word and sign: a foreseen one more costs less than an unforeseen one.
+    const uint64_t tenths = 5 * all / (uint64_t(rows) * words);
+    const auto sum = tenths < 5    ? sum_words_of<1>
+                     : tenths < 11 ? sum_words_of<2>
+                     : tenths < 18 ? sum_words_of<3>
+                     : tenths < 34 ? sum_words_of<5>
+                                   : sum_words_of<8>;
+    sum(kept, sign, row_words, rows, words, panel, sums);
+}
+
 // ---- linear ----
 
 // sums[image * sums_stride + row] of kRows rows and kImages images: x & kept is a kept weight's

@@ -89,6 +89,18 @@ bool sum_units(const uint8_t* lists, bool wide, uint32_t blocks, const int16_t* 
     return true;
 }
 
+void sum_words(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+               uint32_t words, const int16_t* panel, int32_t* sums) {
+    for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words, sums += kShorts) {
+        for (uint32_t k = 0; k < 64 * words; ++k) {
+            if (!(kept[k / 64] >> k % 64 & 1)) continue;
+            const int16_t* row = panel + (k / 64 * kWordRows + k % 64) * kShorts;
+            const int32_t weight = sign[k / 64] >> k % 64 & 1 ? -1 : 1;
+            for (uint32_t i = 0; i < kShorts; ++i) sums[i] += weight * row[i];
+        }
+    }
+}
+
 void linear_bytes(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
                   const int8_t* x, size_t x_stride, size_t images, int32_t* sums,
                   size_t sums_stride) {

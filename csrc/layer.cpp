@@ -162,17 +162,14 @@ void LayerCode::check_tile(uint32_t tile, TileFault fault) const {
     if (t.words % 2 && (end[0] | end[1])) refuse_tile(tile, "the padding is not zero");
 }
 
-void LayerCode::freeze_rows(uint32_t first, uint32_t count, uint64_t* free, uint64_t* locked,
-                            uint32_t* counts, const Ops& ops) const {
+uint64_t LayerCode::freeze_rows(uint32_t first, uint32_t count, uint64_t* free, uint64_t* locked,
+                                const Ops& ops) const {
     const FreezePattern pattern = {fields_.generator, fields_.rounds, fields_.seed,  fields_.law,
                                    fields_.id,        fields_.bits,   fields_.prune, fields_.lock};
     ops.freeze(pattern, first * row_blocks(), size_t{count} * row_blocks(), free, locked);
     clear_padding(free, count, fields_.fan_in);
     clear_padding(locked, count, fields_.fan_in);
-    if (counts == nullptr) return;
-    for (uint32_t row = 0; row < count; ++row) {
-        counts[row] = static_cast<uint32_t>(ops.count_bits(free + row * row_words(), row_words()));
-    }
+    return has_mask() ? ops.count_bits(free, count * row_words()) : 0;
 }
 
 void LayerCode::check_free(uint32_t tile, uint64_t counted) const {
@@ -183,12 +180,11 @@ void LayerCode::check_free(uint32_t tile, uint64_t counted) const {
 }
 
 void LayerCode::finish_rows(uint32_t first, uint32_t count, const uint32_t* mask,
-                            const uint64_t* starts, uint64_t* free_to_kept,
-                            uint64_t* locked_to_sign, const Ops& ops) const {
-    const size_t words = row_words(), total = words * count;
+                            uint64_t start, uint64_t* free_to_kept, uint64_t* locked_to_sign,
+                            const Ops& ops) const {
+    const size_t total = row_words() * count;
     if (has_mask()) {
-        for (uint32_t i = 0; i < count; ++i)
-            ops.deposit(free_to_kept + i * words, words, mask, starts[i]);
+        ops.deposit(free_to_kept, total, mask, start);
     } else if (fields_.mode == MaskMode::none) {
         std::fill_n(free_to_kept, total, uint64_t{0});
     }
@@ -218,8 +214,8 @@ void LayerCode::rows(uint32_t first, uint32_t count, uint64_t* kept, uint64_t* s
     if (first > fields_.out || count > fields_.out - first) refuse("rows are outside the layer");
     if (count == 0) return;
     if (!has_mask()) {
-        freeze_rows(first, count, kept, sign, nullptr, ops);
-        finish_rows(first, count, nullptr, nullptr, kept, sign, ops);
+        freeze_rows(first, count, kept, sign, ops);
+        finish_rows(first, count, nullptr, 0, kept, sign, ops);
         return;
     }
     const size_t words = row_words();
@@ -228,22 +224,14 @@ void LayerCode::rows(uint32_t first, uint32_t count, uint64_t* kept, uint64_t* s
                    end = (first + count - 1) / fields_.tile_rows + 1;
     each_mask(begin, end, ops, [&](uint32_t i, const uint32_t* mask, size_t) {
         const Tile& t = tiles_[i];
-        WeightVector<uint32_t> counts(t.rows, 0, counted);
         WeightVector<uint64_t> free(t.rows * words, 0, counted), locked(t.rows * words, 0, counted);
-        WeightVector<uint64_t> starts(t.rows, 0, counted);
-        freeze_rows(t.first_row, t.rows, free.data(), locked.data(), counts.data(), ops);
-        uint64_t total = 0;
-        for (uint32_t row = 0; row < t.rows; ++row) {
-            starts[row] = mask_start(i) + total;
-            total += counts[row];
-        }
-        check_free(i, total);
+        check_free(i, freeze_rows(t.first_row, t.rows, free.data(), locked.data(), ops));
         const uint32_t from = std::max(first, t.first_row) - t.first_row;
         const uint32_t to = std::min(first + count, t.first_row + t.rows) - t.first_row;
+        const uint64_t start = mask_start(i) + ops.count_bits(free.data(), from * words);
         uint64_t* kept_rows = free.data() + from * words;
         uint64_t* sign_rows = locked.data() + from * words;
-        finish_rows(t.first_row + from, to - from, mask, starts.data() + from, kept_rows, sign_rows,
-                    ops);
+        finish_rows(t.first_row + from, to - from, mask, start, kept_rows, sign_rows, ops);
         const size_t place = (t.first_row + from - first) * words,
                      size = (to - from) * words * sizeof(uint64_t);
         std::memcpy(kept + place, kept_rows, size);
@@ -259,7 +247,7 @@ LayerCode::Counts LayerCode::counts(const Ops& ops) const {
     Counts counts{};
     for (uint32_t first = 0; first < fields_.out; first += chunk) {
         const uint32_t rows = std::min(chunk, fields_.out - first);
-        freeze_rows(first, rows, free.data(), locked.data(), nullptr, ops);
+        freeze_rows(first, rows, free.data(), locked.data(), ops);
         counts.free += ops.count_bits(free.data(), rows * row_words());
         counts.locked += ops.count_bits(locked.data(), rows * row_words());
     }
@@ -272,13 +260,14 @@ std::vector<uint32_t> LayerCode::free_counts(const Ops& ops) const {
     const Counted<uint8_t> counted(memory_);
     WeightVector<uint64_t> free(chunk * row_words(), 0, counted),
         locked(chunk * row_words(), 0, counted);
-    std::vector<uint32_t> row_counts(chunk);
     std::vector<uint32_t> totals((fields_.out + fields_.tile_rows - 1) / fields_.tile_rows, 0);
     for (uint32_t first = 0; first < fields_.out; first += chunk) {
         const uint32_t rows = std::min(chunk, fields_.out - first);
-        freeze_rows(first, rows, free.data(), locked.data(), row_counts.data(), ops);
-        for (uint32_t i = 0; i < rows; ++i)
-            totals[(first + i) / fields_.tile_rows] += row_counts[i];
+        freeze_rows(first, rows, free.data(), locked.data(), ops);
+        for (uint32_t i = 0; i < rows; ++i) {
+            totals[(first + i) / fields_.tile_rows] += static_cast<uint32_t>(
+                ops.count_bits(free.data() + i * row_words(), row_words()));
+        }
     }
     return totals;
 }

@@ -76,22 +76,24 @@ class LayerCode {
     uint64_t mask_start(uint32_t tile) const { return tiles_[tile].first_free % 32; }
     void decode_masks(uint32_t first, uint32_t count, uint32_t* const* out, const Ops& ops) const;
 
-    // 2. (rows in parallel) Free and locked bits, row_words() words a row, padding zero, and
-    //    counts[i] = free weights of row first + i (counts may be null). Reads nothing but the
-    //    seed.
-    void freeze_rows(uint32_t first, uint32_t count, uint64_t* free, uint64_t* locked,
-                     uint32_t* counts, const Ops& ops) const;
+    // 2. (rows in parallel) Free and locked bits, row_words() words a row, padding zero. Gives the
+    //    number of free weights, or 0 where !has_mask(). Reads nothing but the seed.
+    uint64_t freeze_rows(uint32_t first, uint32_t count, uint64_t* free, uint64_t* locked,
+                         const Ops& ops) const;
 
-    // 3. (serial) By the caller: starts[i] = mask_start(tile) + free weights in the tile's rows
-    //    before row i. Then check_free(tile, their total over the whole tile), which throws
+    // 3. (serial) By the caller: start = mask_start(tile) + free weights in the tile's rows before
+    //    row first. Then check_free(tile, their total over the whole tile), which throws
     //    std::invalid_argument if the index says otherwise: without it step 4 could read outside
-    //    the mask. Not needed where !has_mask().
+    //    the mask. Or, for rows in their order, check_room(tile, their total so far) before each
+    //    step 4, and check_free behind the last. Not needed where !has_mask().
     void check_free(uint32_t tile, uint64_t counted) const;
+    void check_room(uint32_t tile, uint64_t counted) const {
+        if (counted > tiles_[tile].free) check_free(tile, counted);
+    }
 
     // 4. (rows in parallel) Turns free bits into kept bits and locked bits into signs (1 negative,
-    //    zero where not kept), in place. mask and starts are those of steps 1 and 3 (starts[i] for
-    //    row first + i), null where !has_mask().
-    void finish_rows(uint32_t first, uint32_t count, const uint32_t* mask, const uint64_t* starts,
+    //    zero where not kept), in place. mask is that of step 1, null where !has_mask().
+    void finish_rows(uint32_t first, uint32_t count, const uint32_t* mask, uint64_t start,
                      uint64_t* free_to_kept, uint64_t* locked_to_sign, const Ops& ops) const;
 
     // All four steps for any rows. kept and sign hold count * row_words() words.

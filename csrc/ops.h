@@ -83,6 +83,8 @@ constexpr uint32_t kBlockRows = 130;
 // Unit lists (int8_inl.h): positions of a block in lists of bytes, and in wide ones, of uint16;
 // kept weights whose sum int16 holds; rows that have lists together at most.
 constexpr uint32_t kNarrowBlock = 256, kWideBlock = 1024, kNarrowKept = 258, kUnitRows = 128;
+// Words of bits whose kept weights' sum int16 holds, 256 at most, and panel rows of a word.
+constexpr uint32_t kWordBlock = 4, kWordRows = 65;
 // Bytes behind images and panels that gather_bytes may touch.
 constexpr size_t kGatherSlack = 64;
 // What bounds a kernel: lanes added, in registers or with an operand from memory,
@@ -200,6 +202,11 @@ struct Ops {
     // true where they are in wide_sums, false where int16 holds them and they are in sums.
     bool (*sum_units)(const uint8_t* lists, bool wide, uint32_t blocks, const int16_t* panel,
                       uint32_t vectors, uint32_t rows, int16_t* sums, int32_t* wide_sums);
+
+    // Adds to sums [rows][short_lanes] those of kWordBlock words or fewer of each row, without lists.
+    // panel has one vector for each position and, behind those of each word, one of zeros.
+    void (*sum_words)(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+                      uint32_t words, const int16_t* panel, int32_t* sums);
 
     // sums[image * sums_stride + row]; an image of x has 64 * row_words bytes, `x_stride` apart.
     void (*linear_bytes)(const uint64_t* kept, const uint64_t* sign, size_t row_words,

@@ -9,7 +9,6 @@ namespace slt {
 namespace {
 
 constexpr size_t kBytes = 32;
-constexpr int kPhiloxStreams = 2;
 typedef uint32_t u32v __attribute__((vector_size(32)));
 typedef int32_t i32v __attribute__((vector_size(32)));
 typedef uint64_t u64v __attribute__((vector_size(32)));
@@ -18,8 +17,12 @@ inline u64v multiply_low(u64v a, uint32_t b) {
     return u64v(_mm256_mul_epu32(__m256i(a), _mm256_set1_epi64x(b)));
 }
 
-inline u64v interleave_first(u64v a, u64v b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
-inline u64v interleave_second(u64v a, u64v b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+inline u64v even_lanes(u64v a, u64v b) {
+    return u64v(_mm256_unpacklo_epi64(__m256i(a), __m256i(b)));
+}
+inline u64v odd_lanes(u64v a, u64v b) {
+    return u64v(_mm256_unpackhi_epi64(__m256i(a), __m256i(b)));
+}
 
 inline uint64_t deposit_bits(uint64_t bits, uint64_t where) { return _pdep_u64(bits, where); }
 
@@ -38,12 +41,27 @@ inline Mask both(Mask a, Mask b) { return a & b; }
 inline u32v select(Mask mask, u32v yes, u32v no) {
     return u32v(_mm256_blendv_epi8(__m256i(no), __m256i(yes), __m256i(mask)));
 }
+// Of each set of lanes the shuffle that takes the next of 8 words into each of them, zero-extended.
+struct WordShuffles {
+    alignas(64) uint8_t bytes[256][32];
+};
+constexpr WordShuffles kWordShuffles = [] {
+    WordShuffles made{};
+    for (int m = 0; m < 256; ++m) {
+        for (int lane = 0; lane < 8; ++lane) {
+            const bool set = m >> lane & 1;
+            const int word = kLaneTable.rank[m][lane];
+            for (int i = 0; i < 4; ++i)
+                made.bytes[m][4 * lane + i] = uint8_t(set && i < 2 ? 2 * word + i : 0x80);
+        }
+    }
+    return made;
+}();
 inline u32v expand_words(const uint8_t* p, uint32_t bits) {
     const __m256i words =
-        _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const __m256i from = _mm256_cvtepu8_epi32(
-        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLaneTable.rank[bits])));
-    return u32v(_mm256_permutevar8x32_epi32(words, from));
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i to = _mm256_load_si256(reinterpret_cast<const __m256i*>(kWordShuffles.bytes[bits]));
+    return u32v(_mm256_shuffle_epi8(words, to));
 }
 
 struct FrequencyTable {

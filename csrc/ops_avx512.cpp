@@ -8,7 +8,6 @@ namespace slt {
 namespace {
 
 constexpr size_t kBytes = 64;
-constexpr int kPhiloxStreams = 4;
 typedef uint32_t u32v __attribute__((vector_size(64)));
 typedef uint64_t u64v __attribute__((vector_size(64)));
 
@@ -16,11 +15,11 @@ inline u64v multiply_low(u64v a, uint32_t b) {
     return u64v(_mm512_mul_epu32(__m512i(a), _mm512_set1_epi64(b)));
 }
 
-inline u64v interleave_first(u64v a, u64v b) {
-    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+inline u64v even_lanes(u64v a, u64v b) {
+    return u64v(_mm512_unpacklo_epi64(__m512i(a), __m512i(b)));
 }
-inline u64v interleave_second(u64v a, u64v b) {
-    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+inline u64v odd_lanes(u64v a, u64v b) {
+    return u64v(_mm512_unpackhi_epi64(__m512i(a), __m512i(b)));
 }
 
 inline uint64_t deposit_bits(uint64_t bits, uint64_t where) { return _pdep_u64(bits, where); }

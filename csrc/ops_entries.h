@@ -22,6 +22,7 @@
 .gather_bytes = gather_bytes,
 .list_units = list_units,
 .sum_units = sum_units,
+.sum_words = sum_words,
 .linear_bytes = linear_bytes,
 .requantise = requantise,
 .requantise_shorts = requantise_shorts,

@@ -13,7 +13,6 @@ namespace slt {
 namespace {
 
 constexpr size_t kBytes = 16;
-constexpr int kPhiloxStreams = 4;
 typedef uint32_t u32v __attribute__((vector_size(16)));
 typedef uint64_t u64v __attribute__((vector_size(16)));
 
@@ -21,10 +20,10 @@ inline u64v multiply_low(u64v a, uint32_t b) {
     return u64v(vmull_u32(vmovn_u64(uint64x2_t(a)), vdup_n_u32(b)));
 }
 
-inline u64v interleave_first(u64v a, u64v b) {
+inline u64v even_lanes(u64v a, u64v b) {
     return u64v(vzip1q_u64(uint64x2_t(a), uint64x2_t(b)));
 }
-inline u64v interleave_second(u64v a, u64v b) {
+inline u64v odd_lanes(u64v a, u64v b) {
     return u64v(vzip2q_u64(uint64x2_t(a), uint64x2_t(b)));
 }
 

@@ -71,10 +71,14 @@ void sum_pool2d_int8(const int8_t* x, size_t planes, const PoolShape& s, const S
 }
 
 void global_sum_int8(const int8_t* x, size_t planes, size_t pixels, const Sink& sink) {
-    for (size_t plane = 0; plane < planes; ++plane, x += pixels) {
-        int32_t sum = 0;
-        for (size_t i = 0; i < pixels; ++i) sum += x[i];
-        sink.store(static_cast<uint32_t>(plane % sink.rows), plane / sink.rows, 1, &sum);
+    std::vector<int32_t> sums(sink.rows);
+    for (size_t image = 0; image < planes / sink.rows; ++image) {
+        for (int32_t& sum : sums) {
+            sum = 0;
+            for (size_t i = 0; i < pixels; ++i) sum += x[i];
+            x += pixels;
+        }
+        sink.store_rows(0, sink.rows, image, 1, sums.data(), 1);
     }
 }
 

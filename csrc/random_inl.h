@@ -2,9 +2,7 @@
 // inside a namespace of its own, after the primitives kBytes, u32v, u64v (vectors of kBytes bytes)
 // and
 //   u64v multiply_low(u64v a, uint32_t b)   64-bit products of the low halves of a's lanes with b
-//   u64v interleave_first(u64v a, u64v b)   a0 b0 a1 b1 ... of the first halves; interleave_second:
-//   of the second kPhiloxStreams                          independent vectors of Philox that fit
-//   the registers
+//   u64v even_lanes(u64v a, u64v b)   a0 b0 a2 b2 ...; odd_lanes: a1 b1 a3 b3 ...
 // Both generators give the same form, Group, whose vectors hold 64 bits per block: whatever is
 // computed bit by bit (the comparisons of the freeze pattern) runs on it, and bits are put into
 // index order only when stored.
@@ -13,7 +11,8 @@ constexpr size_t kLanes = kBytes / 8;
 constexpr int kPairs = 4;
 constexpr size_t kGroupBlocks = kPairs * kLanes;
 
-// low[i], high[i] lane j: bits 0 to 63 and 64 to 127 of block i * kLanes + j of the group.
+// low[i], high[i] lane j: bits 0 to 63 and 64 to 127 of block i * kLanes + lane_numbers()[j] of the
+// group.
 struct Group {
     u64v low[kPairs], high[kPairs];
 };
@@ -28,59 +27,90 @@ inline Address address_of(uint64_t seed, uint32_t stream, uint32_t layer, uint32
     return {{uint32_t(seed), uint32_t(seed >> 32), 0, 0}, plane + 256 * generation, layer, stream};
 }
 
+// Even lanes are the first half of a vector's blocks, odd ones the second.
 inline u64v lane_numbers() {
     u64v v;
-    for (size_t i = 0; i < kLanes; ++i) v[i] = i;
+    for (size_t i = 0; i < kLanes; ++i) v[i] = i / 2 + i % 2 * (kLanes / 2);
     return v;
 }
 
-// The rounds on N vectors of counters, one counter per 64-bit lane; upper halves of lanes are
-// garbage throughout.
-template <int kRounds, int N>
+constexpr uint32_t kPhiloxFactors[2] = {0xD2511F53u, 0xCD9E8D57u};
+constexpr uint32_t kPhiloxSteps[2] = {0x9E3779B9u, 0xBB67AE85u};
+
+// The rounds kFirst ... kRounds - 1 on N vectors of counters, one counter per 64-bit lane; upper
+// halves of lanes are garbage throughout.
+template <int kFirst, int kRounds, int N>
 inline void philox_rounds(u64v (&c0)[N], u64v (&c1)[N], u64v (&c2)[N], u64v (&c3)[N], uint32_t k0,
                           uint32_t k1) {
+    k0 += kFirst * kPhiloxSteps[0], k1 += kFirst * kPhiloxSteps[1];
 #pragma GCC unroll 10
-    for (int round = 0; round < kRounds; ++round) {
+    for (int round = kFirst; round < kRounds; ++round) {
 #pragma GCC unroll 4
         for (int i = 0; i < N; ++i) {
-            const u64v p0 = multiply_low(c0[i], 0xD2511F53u), p1 = multiply_low(c2[i], 0xCD9E8D57u);
-            c0[i] = (p1 >> 32) ^ c1[i] ^ k0;
+            const u64v p0 = multiply_low(c0[i], kPhiloxFactors[0]),
+                       p1 = multiply_low(c2[i], kPhiloxFactors[1]);
+            // Of the three what is at hand goes first: the product comes late.
+            c0[i] = (p1 >> 32) ^ (c1[i] ^ k0);
             c1[i] = p1;
-            c2[i] = (p0 >> 32) ^ c3[i] ^ k1;
+            c2[i] = (p0 >> 32) ^ (c3[i] ^ k1);
             c3[i] = p0;
         }
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+        k0 += kPhiloxSteps[0], k1 += kPhiloxSteps[1];
     }
 }
 
 template <int kRounds>
 struct Philox {
-    static inline void generate(const Address& at, uint32_t block0, Group& group) {
-        const u64v lanes =
-            lane_numbers() + block0;  // a carry into the upper half is garbage like the rest
-        for (int first = 0; first < kPairs; first += kPhiloxStreams) {
-            u64v c0[kPhiloxStreams], c1[kPhiloxStreams], c2[kPhiloxStreams], c3[kPhiloxStreams];
+    // What becomes of the counters of a group's blocks in three rounds, as far as it depends on the
+    // blocks, the layer and the stream alone: all planes share it. Plane and generation are in c1.
+    struct Start {
+        u64v c3_of_1[kPairs], c1_of_2[kPairs], c2_of_3[kPairs], c3_of_3[kPairs];
+    };
+
+    static inline void begin(const Address& at, uint32_t block0, Start& start) {
+        const uint32_t *k = at.key, *step = kPhiloxSteps;
+        const uint32_t c1_of_1 = at.c2 * kPhiloxFactors[1];
+        // A carry into the upper half is garbage like the rest.
+        const u64v lanes = lane_numbers() + block0;
 #pragma GCC unroll 4
-            for (int i = 0; i < kPhiloxStreams; ++i) {
-                c0[i] = lanes + (first + i) * kLanes;
-                c1[i] = u64v{} + at.c1;
-                c2[i] = u64v{} + at.c2;
-                c3[i] = u64v{} + at.c3;
-            }
-            philox_rounds<kRounds>(c0, c1, c2, c3, at.key[0], at.key[1]);
+        for (int i = 0; i < kPairs; ++i) {
+            const u64v a = multiply_low(lanes + i * kLanes, kPhiloxFactors[0]);
+            const u64v b = multiply_low((a >> 32) ^ (at.c3 ^ k[1]), kPhiloxFactors[1]);
+            const u64v c =
+                multiply_low((b >> 32) ^ (c1_of_1 ^ (k[0] + step[0])), kPhiloxFactors[0]);
+            start.c3_of_1[i] = a ^ (k[1] + step[1]);  // with the next round's keys
+            start.c1_of_2[i] = b ^ (k[0] + 2 * step[0]);
+            start.c2_of_3[i] = (c >> 32) ^ (k[1] + 2 * step[1]);
+            start.c3_of_3[i] = c;
+        }
+    }
+
+    // `at` differs in c1 alone from what begin() was given.
+    static inline void generate(const Address& at, const Start& start, Group& group) {
+        // c0 of round 1 is the same for all blocks, and with it half of round 2.
+        const uint64_t p1_of_1 = uint64_t{at.c2} * kPhiloxFactors[1];
+        const uint32_t c0_of_1 = uint32_t(p1_of_1 >> 32) ^ at.c1 ^ at.key[0];
+        const uint64_t p0_of_2 = uint64_t{c0_of_1} * kPhiloxFactors[0];
+        u64v c0[kPairs], c1[kPairs], c2[kPairs], c3[kPairs];
 #pragma GCC unroll 4
-            for (int i = 0; i < kPhiloxStreams; ++i) {
-                group.low[first + i] = (c0[i] & 0xFFFFFFFFu) | (c1[i] << 32);
-                group.high[first + i] = (c2[i] & 0xFFFFFFFFu) | (c3[i] << 32);
-            }
+        for (int i = 0; i < kPairs; ++i) {
+            c1[i] = multiply_low(start.c3_of_1[i] ^ (p0_of_2 >> 32), kPhiloxFactors[1]);
+            c0[i] = (c1[i] >> 32) ^ start.c1_of_2[i];
+            c2[i] = start.c2_of_3[i] ^ uint32_t(p0_of_2);
+            c3[i] = start.c3_of_3[i];
+        }
+        philox_rounds<3, kRounds>(c0, c1, c2, c3, at.key[0], at.key[1]);
+#pragma GCC unroll 4
+        for (int i = 0; i < kPairs; ++i) {
+            group.low[i] = (c0[i] & 0xFFFFFFFFu) | (c1[i] << 32);
+            group.high[i] = (c2[i] & 0xFFFFFFFFu) | (c3[i] << 32);
         }
     }
 
     static inline void words(const uint32_t c[4], const uint32_t key[4], uint32_t out[4]) {
         u64v x0[1] = {u64v{} + c[0]}, x1[1] = {u64v{} + c[1]}, x2[1] = {u64v{} + c[2]},
              x3[1] = {u64v{} + c[3]};
-        philox_rounds<kRounds>(x0, x1, x2, x3, key[0], key[1]);
+        philox_rounds<0, kRounds>(x0, x1, x2, x3, key[0], key[1]);
         const u64v* lanes[4] = {x0, x1, x2, x3};
         for (int i = 0; i < 4; ++i) out[i] = uint32_t((*lanes[i])[kLanes - 1]);
     }
@@ -145,13 +175,22 @@ struct Threefry {
 
     // The counters of a vector are in the order that makes its even 32-bit lanes the first kLanes
     // blocks and its odd ones the next, so that pairing words is a shift and a mask.
-    static inline void generate(const Address& at, uint32_t block0, Group& group) {
+    struct Start {
+        u32v blocks[kVectors];
+    };
+
+    static inline void begin(const Address&, uint32_t block0, Start& start) {
         const u64v numbers = lane_numbers();
         const u32v lanes = u32v(numbers | ((numbers + kLanes) << 32));
+        for (int i = 0; i < kVectors; ++i)
+            start.blocks[i] = lanes + uint32_t(block0 + 2 * i * kLanes);
+    }
+
+    static inline void generate(const Address& at, const Start& start, Group& group) {
         u32v x0[kVectors], x1[kVectors], x2[kVectors], x3[kVectors];
 #pragma GCC unroll 4
         for (int i = 0; i < kVectors; ++i) {
-            x0[i] = lanes + uint32_t(block0 + 2 * i * kLanes);
+            x0[i] = start.blocks[i];
             x1[i] = u32v{} + at.c1;
             x2[i] = u32v{} + at.c2;
             x3[i] = u32v{} + at.c3;
@@ -176,14 +215,13 @@ struct Threefry {
     }
 };
 
-// 16-byte blocks in index order: (low, high) of lane 0, of lane 1, ...
-inline void store_group(const u64v (&low)[kPairs], const u64v (&high)[kPairs], uint64_t* out) {
+// 16-byte blocks in index order.
+inline void store_group(const u64v (&low)[kPairs], const u64v (&high)[kPairs], void* out) {
 #pragma GCC unroll 4
     for (int i = 0; i < kPairs; ++i) {
-        const u64v first = interleave_first(low[i], high[i]),
-                   second = interleave_second(low[i], high[i]);
-        __builtin_memcpy(out + 2 * i * kLanes, &first, kBytes);
-        __builtin_memcpy(out + (2 * i + 1) * kLanes, &second, kBytes);
+        const u64v first = even_lanes(low[i], high[i]), second = odd_lanes(low[i], high[i]);
+        __builtin_memcpy(static_cast<char*>(out) + 2 * i * kBytes, &first, kBytes);
+        __builtin_memcpy(static_cast<char*>(out) + (2 * i + 1) * kBytes, &second, kBytes);
     }
 }
 
@@ -191,16 +229,18 @@ template <class G>
 void plane_blocks(const Plane& plane, uint32_t block0, size_t blocks, void* out) {
     const Address at =
         address_of(plane.seed, plane.stream, plane.layer, plane.generation, plane.plane);
+    typename G::Start start;
     Group group;
-    uint64_t words[2 * kGroupBlocks];
     size_t block = 0;
     for (; block + kGroupBlocks <= blocks; block += kGroupBlocks) {
-        G::generate(at, uint32_t(block0 + block), group);
-        store_group(group.low, group.high, words);
-        __builtin_memcpy(static_cast<char*>(out) + 16 * block, words, sizeof words);
+        G::begin(at, uint32_t(block0 + block), start);
+        G::generate(at, start, group);
+        store_group(group.low, group.high, static_cast<char*>(out) + 16 * block);
     }
     if (block < blocks) {
-        G::generate(at, uint32_t(block0 + block), group);
+        uint64_t words[2 * kGroupBlocks];
+        G::begin(at, uint32_t(block0 + block), start);
+        G::generate(at, start, group);
         store_group(group.low, group.high, words);
         __builtin_memcpy(static_cast<char*>(out) + 16 * block, words, 16 * (blocks - block));
     }
@@ -285,8 +325,13 @@ inline void compare_mixed(const FreezePattern& pattern, const Blocks& a, const B
 template <class G>
 inline void freeze_group(const FreezePattern& pattern, uint32_t block0, uint64_t* free,
                          uint64_t* locked) {
-    const auto generate = [&pattern, block0](uint32_t plane, Group& group) {
-        G::generate(address_of(pattern.seed, 1, pattern.layer, 0, plane), block0, group);
+    const auto address = [&pattern](uint32_t plane) {
+        return address_of(pattern.seed, 1, pattern.layer, 0, plane);
+    };
+    typename G::Start start;
+    G::begin(address(0), block0, start);
+    const auto generate = [&](uint32_t plane, Group& group) {
+        G::generate(address(plane), start, group);
     };
     // The threshold 2^bits, where all is pruned or nothing locked, has no bit in any plane: all are
     // below it.

@@ -13,9 +13,10 @@ namespace slt {
 
 namespace {
 
-// A layer calls run() several times, and a plan goes from layer to layer within microseconds: as
-// long as this a thread that waits stays awake. Then it sleeps, and to wake it takes about as long.
-constexpr std::chrono::microseconds kAwake{100};
+// A layer calls run() several times, and a plan goes from layer to layer within microseconds: so
+// long a thread that waits keeps its core. Then it lets others have it, who may be those it waits
+// for, and then it sleeps: to be woken takes about as long.
+constexpr std::chrono::microseconds kBusy{20}, kAwake{100};
 
 void pause() {
 #if defined(__x86_64__)
@@ -31,14 +32,16 @@ class Gate {
     // `open` reads atomics, all in the one order of memory_order_seq_cst.
     template <class Open>
     void wait(Open open) {
-        const auto end = std::chrono::steady_clock::now() + kAwake;
-        do {
+        const auto begin = std::chrono::steady_clock::now();
+        for (;;) {
             for (int i = 0; i < 32; ++i) {
                 if (open()) return;
                 pause();
             }
-            std::this_thread::yield();  // to the thread waited for, where there is no other core
-        } while (std::chrono::steady_clock::now() < end);
+            const auto waited = std::chrono::steady_clock::now() - begin;
+            if (waited > kAwake) break;
+            if (waited > kBusy) std::this_thread::yield();
+        }
         std::unique_lock lock(mutex_);
         ++sleepers_;
         wake_.wait(lock, open);
@@ -63,54 +66,53 @@ std::atomic<uint32_t> forks{0};  // between this process and the one that the pr
 }  // namespace
 
 struct Threads::State {
-    explicit State(uint32_t parts) : count(parts), next(parts) {}
+    explicit State(uint32_t parts) : running(0), claims(parts) {}
 
-    const uint32_t count;
-    // Written before next, for those who take a part from it.
+    // Written before round, for those who claim a part of it.
     const std::function<void(uint32_t)>* work = nullptr;
     std::exception_ptr failure;
     std::mutex failing;
     std::vector<std::thread> threads;
     Gate start, done;
-    // The round in the upper half; in the lower half the next part of it, beyond count when all are
-    // taken. A thread that comes late takes a part of the new round or none.
-    alignas(64) std::atomic<uint64_t> next;
-    alignas(64) std::atomic<uint32_t> running{0};  // parts not done
+    alignas(64) std::atomic<uint64_t> round{0};
     std::atomic<bool> stop{false};
+    alignas(64) std::atomic<uint32_t> running;  // parts not done
+    // The last round of which somebody claimed the part. No round ends before all are claimed, so
+    // who comes late finds a newer claim.
+    struct alignas(64) Claim {
+        std::atomic<uint64_t> round{0};
+    };
+    std::vector<Claim> claims;
 
-    static uint64_t round(uint64_t value) { return value >> 32; }
-
-    // Takes parts and does them until there are none; gives the round.
-    uint64_t take() {
-        for (;;) {
-            const uint64_t taken = next.fetch_add(1);
-            const auto part = static_cast<uint32_t>(taken);
-            if (part >= count) return round(taken);
-            try {
-                (*work)(part);
-            } catch (...) {
-                const std::lock_guard lock(failing);
-                if (!failure) failure = std::current_exception();
-            }
-            if (--running == 0) done.notify();
+    void attempt(uint32_t part, uint64_t now) {
+        uint64_t last = claims[part].round;
+        if (last >= now || !claims[part].round.compare_exchange_strong(last, now)) return;
+        try {
+            (*work)(part);
+        } catch (...) {
+            const std::lock_guard lock(failing);
+            if (!failure) failure = std::current_exception();
         }
+        if (--running == 0) done.notify();
     }
 
-    void serve() {
-        for (;;) {
-            const uint64_t seen = take();
-            start.wait([&] { return stop || round(next) != seen; });
+    void serve(uint32_t part) {
+        for (uint64_t seen = 0;;) {
+            start.wait([&] { return stop || round != seen; });
             if (stop) return;
+            seen = round;
+            attempt(part, seen);
         }
     }
 
     void run(const std::function<void(uint32_t)>& call) {
+        const auto parts = static_cast<uint32_t>(claims.size());
         work = &call;
         failure = nullptr;
-        running = count;
-        next = (round(next) + 1) << 32;
+        running = parts;
+        const uint64_t now = ++round;
         start.notify();
-        take();
+        for (uint32_t part = 0; part < parts; ++part) attempt(part, now);
         done.wait([&] { return running == 0; });
         if (failure) std::rethrow_exception(failure);
     }
@@ -129,8 +131,8 @@ void Threads::start() {
     forks_ = forks;
     state_ = std::make_unique<State>(count_);
     try {
-        for (uint32_t i = 1; i < count_; ++i)
-            state_->threads.emplace_back([state = state_.get()] { state->serve(); });
+        for (uint32_t part = 1; part < count_; ++part)
+            state_->threads.emplace_back([state = state_.get(), part] { state->serve(part); });
     } catch (...) {  // the system refuses another thread
         state_->end();
         state_.reset();

@@ -16,10 +16,11 @@ class Threads {
     Threads& operator=(const Threads&) = delete;
 
     uint32_t count() const { return count_; }
-    // Calls work(0) ... work(count() - 1), each once, and returns when all are done. A thread takes
-    // the next part when it is free, so parts must not wait for each other: where the others are
-    // asleep, or the machine has no time for them, the caller does all. The first exception is
-    // thrown here. One call at a time.
+    // Calls work(0) ... work(count() - 1), each once, and returns when all are done. Each thread has
+    // its part, in every call the same, so that what a part leaves in a core's cache is there for
+    // the next; the caller has part 0, and then takes the parts of threads that have not begun: they
+    // may be asleep, or the machine has no time for them. Parts must not wait for each other. The
+    // first exception is thrown here. One call at a time.
     void run(const std::function<void(uint32_t)>& work);
 
   private:

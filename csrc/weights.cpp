@@ -6,63 +6,103 @@
 namespace slt {
 
 WeightScratch::WeightScratch(const WeightMemoryPtr& memory, uint32_t threads)
-    : mask(Counted<uint32_t>(memory)),
-      kept(Counted<uint64_t>(memory)),
-      sign(Counted<uint64_t>(memory)),
+    : planes(threads, {WeightVector<uint32_t>(Counted<uint32_t>(memory)),
+                       WeightVector<uint64_t>(Counted<uint64_t>(memory)),
+                       WeightVector<uint64_t>(Counted<uint64_t>(memory))}),
       lists(threads, WeightVector<uint8_t>(Counted<uint8_t>(memory))) {}
 
 namespace {
 
-// Planes of `count` rows from `first` on, all of one tile, into scratch; mask is null where the
-// layer has none.
-PlaneRows regenerate(const LayerCode& code, uint32_t tile, uint32_t first, uint32_t count,
-                     const uint32_t* mask, WeightScratch& scratch, Threads& threads,
-                     const Ops& ops) {
-    const size_t words = code.row_words();
-    uint64_t* kept = WeightScratch::room(scratch.kept, count * words);
-    uint64_t* sign = WeightScratch::room(scratch.sign, count * words);
-    if (mask) {
-        scratch.counts.resize(count);
-        scratch.starts.resize(count);
-    }
-    uint32_t* counts = mask ? scratch.counts.data() : nullptr;
-    threads.run([&](uint32_t part) {
-        const auto [begin, end] = share(count, 1, part, threads.count());
-        if (begin == end) return;
-        code.freeze_rows(first + begin, end - begin, kept + begin * words, sign + begin * words,
-                         counts ? counts + begin : nullptr, ops);
-    });
-    if (mask) {
-        uint64_t total = 0;
-        for (uint32_t row = 0; row < count; ++row) {
-            scratch.starts[row] = code.mask_start(tile) + total;
-            total += scratch.counts[row];
-        }
-        code.check_free(tile, total);
-    }
-    const uint64_t* starts = mask ? scratch.starts.data() : nullptr;
-    threads.run([&](uint32_t part) {
-        const auto [begin, end] = share(count, 1, part, threads.count());
-        if (begin == end) return;
-        code.finish_rows(first + begin, end - begin, mask, starts ? starts + begin : nullptr,
-                         kept + begin * words, sign + begin * words, ops);
-    });
-    return {first, count, words, kept, sign};
-}
-
-// The mask bits of kTilesTogether tiles, or of those that are left, into scratch: side by side, or
-// by as many threads.
-void decode_ahead(const LayerCode& code, uint32_t first, uint32_t* (&masks)[kTilesTogether],
-                  WeightScratch& scratch, Threads& threads, const Ops& ops) {
-    const uint32_t count = std::min<uint32_t>(kTilesTogether, code.tiles() - first);
+// The mask bits of `count` <= kTilesTogether tiles from `first` on: masks[i] are those of the i-th.
+void decode_tiles(const LayerCode& code, uint32_t first, uint32_t count,
+                  WeightVector<uint32_t>& buffer, uint32_t* (&masks)[kTilesTogether],
+                  const Ops& ops) {
     size_t words[kTilesTogether + 1] = {};
     for (uint32_t i = 0; i < count; ++i) words[i + 1] = words[i] + code.mask_words(first + i);
-    uint32_t* mask = WeightScratch::room(scratch.mask, words[count]);
+    uint32_t* mask = WeightScratch::room(buffer, words[count]);
     for (uint32_t i = 0; i < count; ++i) masks[i] = mask + words[i];
-    threads.run([&](uint32_t part) {
-        const auto [begin, end] = share(count, 1, part, threads.count());
-        if (begin < end) code.decode_masks(first + begin, end - begin, masks + begin, ops);
+    code.decode_masks(first, count, masks, ops);
+}
+
+// Rows of a tile, all of them where there is a mask, `step` at a time, on one thread.
+void stream_tile(const LayerCode& code, uint32_t index, Range of_tile, const uint32_t* mask,
+                 uint32_t step, WeightScratch::Planes& scratch, uint32_t part, const Ops& ops,
+                 const UseRows& use) {
+    const Tile& tile = code.tile(index);
+    const size_t words = code.row_words(), most = std::min(step, of_tile.end - of_tile.begin);
+    uint64_t* kept = WeightScratch::room(scratch.kept, most * words);
+    uint64_t* sign = WeightScratch::room(scratch.sign, most * words);
+    uint64_t counted = 0;
+    for (uint32_t row = of_tile.begin; row < of_tile.end; row += step) {
+        const uint32_t first = tile.first_row + row, count = std::min(step, of_tile.end - row);
+        const uint64_t start = code.mask_start(index) + counted;
+        counted += code.freeze_rows(first, count, kept, sign, ops);
+        code.check_room(index, counted);
+        code.finish_rows(first, count, mask, start, kept, sign, ops);
+        use({first, count, words, kept, sign}, part);
+    }
+    code.check_free(index, counted);
+}
+
+// Rows of a tile, all of them where there is a mask, on all threads, `step` at a time: their planes
+// are whole in scratch, and given back. mask null: it is decoded here.
+PlaneRows share_rows(const LayerCode& code, uint32_t index, uint32_t first, uint32_t count,
+                     const uint32_t* mask, uint32_t step, WeightScratch& scratch, Threads& threads,
+                     const Ops& ops, const UseRows& use) {
+    const size_t words = code.row_words();
+    WeightScratch::Planes& planes = scratch.planes[0];
+    uint64_t* kept = WeightScratch::room(planes.kept, count * words);
+    uint64_t* sign = WeightScratch::room(planes.sign, count * words);
+    const PlaneRows all{first, count, words, kept, sign};
+    const uint32_t groups = (count + step - 1) / step;
+    const auto rows_of = [&](uint32_t group) {
+        return all.part(group * step, std::min(count, (group + 1) * step));
+    };
+    const bool decoding = code.has_mask() && !mask;
+    std::vector<uint64_t> starts(groups + 1);
+    Work frozen(groups + decoding);
+    threads.run([&](uint32_t) {
+        for (uint32_t item; frozen.next(item);) {
+            if (decoding && item == 0) {  // the longest, so first
+                uint32_t* masks[kTilesTogether];
+                decode_tiles(code, index, 1, planes.mask, masks, ops);
+                continue;
+            }
+            const uint32_t group = item - decoding;
+            const PlaneRows rows = rows_of(group);
+            const size_t word = size_t{group} * step * words;
+            starts[group + 1] =
+                code.freeze_rows(rows.first, rows.count, kept + word, sign + word, ops);
+        }
     });
+    if (code.has_mask()) {
+        starts[0] = code.mask_start(index);
+        for (uint32_t group = 0; group < groups; ++group) starts[group + 1] += starts[group];
+        code.check_free(index, starts[groups] - starts[0]);
+    }
+    if (decoding) mask = planes.mask.data();
+    Work finished(groups);
+    threads.run([&](uint32_t part) {
+        for (uint32_t group; finished.next(group);) {
+            const PlaneRows rows = rows_of(group);
+            const size_t word = size_t{group} * step * words;
+            code.finish_rows(rows.first, rows.count, mask, starts[group], kept + word, sign + word,
+                             ops);
+            use(rows, part);
+        }
+    });
+    return all;
+}
+
+// Rows of a group whose planes take kGroupBytes, `most` at most.
+uint32_t group_rows(size_t row_words, uint32_t most) {
+    const size_t rows = kGroupBytes / (2 * sizeof(uint64_t) * row_words);
+    return static_cast<uint32_t>(std::clamp<size_t>(rows, 1, most));
+}
+
+// The same where threads share `rows` rows, in fours: as many for each, if that is less.
+uint32_t shared_rows(uint32_t rows, uint32_t step, uint32_t threads) {
+    return std::min(step, ((rows + threads - 1) / threads + 3) / 4 * 4);
 }
 
 uint32_t rows_at_once(size_t row_words) {
@@ -71,19 +111,68 @@ uint32_t rows_at_once(size_t row_words) {
 
 }  // namespace
 
+size_t group_bytes(const LayerCode& code, uint32_t threads) {
+    size_t masks = 0, rows = code.has_mask() ? 0 : rows_at_once(code.row_words());
+    for (uint32_t tile = 0; tile < code.tiles(); ++tile) {
+        const size_t next = tile + 1 < code.tiles() ? code.mask_words(tile + 1) : 0;
+        masks = std::max(masks, sizeof(uint32_t) * (code.mask_words(tile) + next));
+        if (code.has_mask()) rows = std::max<size_t>(rows, code.tile(tile).rows);
+    }
+    const size_t row_bytes = 2 * sizeof(uint64_t) * code.row_words();
+    // Lists of a bundle of four rows, a byte for each position and sign, may lie beyond the limit.
+    const size_t lists = kListBytes + 9 * 64 * code.row_words() + kListPadding;
+    return rows * row_bytes + threads * (masks + std::max(kGroupBytes, row_bytes) + lists);
+}
+
+void stream_rows(const LayerCode& code, uint32_t most, bool all, WeightScratch& scratch,
+                 Threads& threads, const Ops& ops, const UseRows& use) {
+    const uint32_t step = group_rows(code.row_words(), most), parts = threads.count();
+    const uint32_t tiles = code.tiles();
+    const auto mine = [&](uint32_t size, uint32_t part) {
+        return all ? Range{0, size} : share(size, 1, part, parts);
+    };
+    if (!code.has_mask()) {
+        threads.run([&](uint32_t part) {
+            stream_tile(code, 0, mine(code.fields().out, part), nullptr, step, scratch.planes[part],
+                        part, ops, use);
+        });
+    } else if (all || tiles % parts == 0 || tiles >= 4 * parts) {
+        threads.run([&](uint32_t part) {
+            const auto [begin, end] = mine(tiles, part);
+            for (uint32_t first = begin; first < end; first += kTilesTogether) {
+                uint32_t* masks[kTilesTogether];
+                const uint32_t count = std::min<uint32_t>(kTilesTogether, end - first);
+                decode_tiles(code, first, count, scratch.planes[part].mask, masks, ops);
+                for (uint32_t i = 0; i < count; ++i) {
+                    stream_tile(code, first + i, {0, code.tile(first + i).rows}, masks[i], step,
+                                scratch.planes[part], part, ops, use);
+                }
+            }
+        });
+    } else {
+        for (uint32_t tile = 0; tile < tiles; ++tile) {
+            const Tile& t = code.tile(tile);
+            share_rows(code, tile, t.first_row, t.rows, nullptr, shared_rows(t.rows, step, parts),
+                       scratch, threads, ops, use);
+        }
+    }
+}
+
 void stream_planes(const LayerCode& code, WeightScratch& scratch, Threads& threads, const Ops& ops,
                    const std::function<void(const PlaneRows&)>& use) {
     uint32_t* masks[kTilesTogether] = {};
     for (uint32_t index = 0; index < code.tiles(); ++index) {
-        if (code.has_mask() && index % kTilesTogether == 0)
-            decode_ahead(code, index, masks, scratch, threads, ops);
         const Tile& tile = code.tile(index);
-        const uint32_t step =
-            code.has_mask() ? tile.rows : std::min(tile.rows, rows_at_once(code.row_words()));
-        for (uint32_t row = 0; row < tile.rows; row += step) {
-            const uint32_t count = std::min(step, tile.rows - row);
-            use(regenerate(code, index, tile.first_row + row, count, masks[index % kTilesTogether],
-                           scratch, threads, ops));
+        const uint32_t most = code.has_mask() ? tile.rows : rows_at_once(code.row_words());
+        if (code.has_mask() && threads.count() == 1 && index % kTilesTogether == 0) {
+            const uint32_t count = std::min<uint32_t>(kTilesTogether, code.tiles() - index);
+            decode_tiles(code, index, count, scratch.planes[0].mask, masks, ops);
+        }
+        for (uint32_t row = 0; row < tile.rows; row += most) {
+            const uint32_t count = std::min(most, tile.rows - row);
+            use(share_rows(code, index, tile.first_row + row, count, masks[index % kTilesTogether],
+                           shared_rows(count, count, threads.count()), scratch, threads, ops,
+                           [](const PlaneRows&, uint32_t) {}));
         }
     }
 }
@@ -108,8 +197,8 @@ void ResidentPlanes::visit(WeightScratch& scratch,
                            const std::function<void(const PlaneRows&)>& use) const {
     const size_t bytes = (size_t{fan_in_} + 7) / 8, words = (size_t{fan_in_} + 127) / 128 * 2;
     const uint32_t step = std::min(out_, rows_at_once(words));
-    uint64_t* kept = WeightScratch::room(scratch.kept, step * words);
-    uint64_t* sign = WeightScratch::room(scratch.sign, step * words);
+    uint64_t* kept = WeightScratch::room(scratch.planes[0].kept, step * words);
+    uint64_t* sign = WeightScratch::room(scratch.planes[0].sign, step * words);
     for (uint32_t first = 0; first < out_; first += step) {
         const uint32_t count = std::min(step, out_ - first);
         for (uint32_t i = 0; i < count; ++i) {

@@ -40,18 +40,33 @@ class WeightScratch {
         return buffer.data();
     }
 
-    WeightVector<uint32_t> mask;
-    WeightVector<uint64_t> kept, sign;
+    struct Planes {
+        WeightVector<uint32_t> mask;
+        WeightVector<uint64_t> kept, sign;
+    };
+    std::vector<Planes> planes;                // one per thread
     std::vector<WeightVector<uint8_t>> lists;  // one per thread
-    std::vector<uint32_t> counts;
-    std::vector<uint64_t> starts;
 };
 
-// Stream: calls use(rows) for consecutive groups of rows, whose planes live in scratch until it
-// returns: one tile of the file, or where the layer has no index at most kGroupPositions positions.
+// Takes rows whose planes live until it returns; `part` is the calling thread's number.
+using UseRows = std::function<void(const PlaneRows& rows, uint32_t part)>;
+
+// Stream: each thread regenerates some rows at a time, at most `most` and kGroupBytes of planes
+// unless a row has more, and calls use with them while they are in its second-level cache. What it
+// decodes ahead is the mask bits of kTilesTogether tiles. all: each thread does so with all rows, in
+// their order. Else each row comes once, and only where there are too few tiles for even shares the
+// threads work on one together, whose planes then exist as a whole.
+void stream_rows(const LayerCode& code, uint32_t most, bool all, WeightScratch& scratch,
+                 Threads& threads, const Ops& ops, const UseRows& use);
+constexpr size_t kGroupBytes = 1u << 15;
+// Bytes that regenerating a layer and its kernel's lists take at most, beside the coded mask.
+size_t group_bytes(const LayerCode& code, uint32_t threads);
+
+// The same in ascending order and for the calling thread: use(rows) sees one tile of the file, or
+// where the layer has no index at most kGroupPositions positions.
 void stream_planes(const LayerCode& code, WeightScratch& scratch, Threads& threads, const Ops& ops,
                    const std::function<void(const PlaneRows&)>& use);
-constexpr uint32_t kGroupPositions = 1u << 20;
+constexpr uint32_t kGroupPositions = 1u << 18;
 
 // Resident planes: rows of ceil(K / 8) bytes each, kept then sign: at most 2 bits per weight and 14
 // bits a row.

@@ -2,7 +2,7 @@
 
 import slt_infer as slt
 ticket = slt.load("net.slt")                                  # whole and verified, or TicketError
-net = slt.Plan(ticket, backend="cpu", mode="stream", threads=1)
+net = slt.Plan(ticket, backend="cpu", mode="auto", threads=1)
 logits = net(images)                                          # NumPy or torch, NCHW
 slt.save(ticket, "copy.slt")
 """

@@ -101,10 +101,11 @@ def main(
     mode: Annotated[
         str,
         typer.Option(
-            help="stream regenerates weights at every use; resident keeps them, at most 2 bits each.",
+            help="stream regenerates weights at every use; resident keeps them, at most 2 bits each; "
+            "auto is resident where there is memory for it.",
             callback=cli.one_of(*MODES),
         ),
-    ] = "stream",
+    ] = "auto",
     backend: Annotated[
         str, typer.Option(help="cpu, or the slow reference.", callback=cli.one_of(*BACKENDS))
     ] = "cpu",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from slt_infer.errors import SltError
 from slt_infer.quantise import joined
 from slt_infer.runtime.f32 import F32Layers
 from slt_infer.runtime.int8 import Int8Layers
-from slt_infer.runtime.layers import Layers, Mode
+from slt_infer.runtime.layers import Layers, Mode, resident_bound
 from slt_infer.runtime.schedule import Schedule, schedule
 from slt_infer.ticket import Flatten, Ticket
 
@@ -21,14 +22,17 @@ ARENA_BYTES = 2**26  # of a pass over more than one image
 
 
 class CpuBackend:
-    """Runs batches of any size, in passes of as many images as ARENA_BYTES hold (at least one)."""
+    """Runs batches of any size, in passes of as many images as ARENA_BYTES hold (at least one).
+
+    modes: those to choose from, the first that fits.
+    """
 
     def __init__(
         self,
         ticket: Ticket,
         dtype: DType,
         multiplierless: bool,
-        mode: Mode,
+        modes: Sequence[Mode],
         threads: int,
         isa: str,
         max_memory: int,
@@ -44,13 +48,18 @@ class CpuBackend:
             raise SltError(
                 "memory", f"one image needs {arena} bytes of activations, over {max_memory}", "plan"
             )
-        self.layers: Layers[Any] = (
-            F32Layers(ticket, mode, threads, isa)
-            if dtype == "f32"
-            else Int8Layers(ticket, mode, threads, isa, multiplierless)
-        )
-        needed = arena + self.layers.scratch_bytes() + self.layers.memory.current
-        if needed > max_memory:
+        for self.mode in modes:
+            if self.mode != modes[-1] and arena + resident_bound(ticket) > max_memory:
+                continue
+            self.layers: Layers[Any] = (
+                F32Layers(ticket, self.mode, threads, isa)
+                if dtype == "f32"
+                else Int8Layers(ticket, self.mode, threads, isa, multiplierless)
+            )
+            needed = arena + self.layers.scratch_bytes() + self.layers.memory.current
+            if needed <= max_memory:
+                break
+        else:
             raise SltError("memory", f"one image needs {needed} bytes, over {max_memory}", "plan")
         self.images_at_once = max(1, min(ARENA_BYTES, max_memory - needed + arena) // arena)
         self.isa: str = self.layers.work.isa

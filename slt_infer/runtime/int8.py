@@ -41,6 +41,10 @@ DOT_DENSITY = {
 }
 DOT_POSITIONS = 256  # of a row
 FEW_PIXELS, MANY_PIXELS = 64, 512
+# Images whose pixels are one vector of int16 are added without lists, up to this density faster than dot
+# products.
+VECTOR_PIXELS = {"scalar": 16, "avx2": 16, "avx512": 32, "avx512vnni": 32, "neon": 8, "neondot": 8}
+VECTOR_DENSITY = 0.08
 
 
 def quantisation_of(ticket: Ticket, where: str = "ticket") -> Quantisation:
@@ -75,7 +79,8 @@ class Int8Layers(Layers[_core.Int8Layer]):
 
     def kernel_of(self, operator: str, shape: LayerShape, pixels: int, density: float, mode: Mode) -> Choice:
         least = DOT_DENSITY[self.work.isa][pixels >= MANY_PIXELS]
-        dense = density > least or (mode == "stream" and pixels < FEW_PIXELS and least < 1)
+        listless = pixels <= VECTOR_PIXELS[self.work.isa] and density <= VECTOR_DENSITY
+        dense = density > least or (mode == "stream" and pixels < FEW_PIXELS and least < 1 and not listless)
         long = operator == "conv2d" and shape.fan_in >= DOT_POSITIONS
         if dense and long and not self.multiplierless:
             return ("none" if mode == "stream" else "planes"), DOT

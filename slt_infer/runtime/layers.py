@@ -47,6 +47,11 @@ def addition_kernel(operator: str, density: float, mode: Mode) -> Choice:
     return ("lists", "lists") if density <= LIST_DENSITY else ("planes", "planes, lists of a row group")
 
 
+def resident_bound(ticket: Ticket) -> int:
+    """Bytes that resident weights take at most."""
+    return sum(-(-layer.shape.weights // 4) + 8 * layer.shape.out for layer in ticket.layers)
+
+
 class Geometry(NamedTuple):
     """What a layer's weights meet; a linear layer is a convolution of images of one pixel."""
 
@@ -68,11 +73,12 @@ class Layers(ABC, Generic[Weights]):
     logits: type[np.generic]
 
     def __init__(self, ticket: Ticket, mode: Mode, threads: int, isa: str) -> None:
-        self.memory = _core.WeightMemory()
+        self.memory, self.threads = _core.WeightMemory(), threads
         self.work = _core.Workspace(self.memory, threads, isa)
         self.network = ticket.network
         self.weights: list[Weights] = []
         self.report: list[LayerReport] = []
+        self.group_bytes = 0  # what the row groups of a layer take at most
         shapes, nodes = ticket.network.shapes(), ticket.network.nodes
         users = {
             node.layer: (node, made)
@@ -107,9 +113,10 @@ class Layers(ABC, Generic[Weights]):
         return False
 
     def scratch_bytes(self) -> int:
-        """Panels and padded images of the layer that wants most, for one image."""
+        """Of the layers that want most: panels and padded images for one image, and a row group's weights."""
         convolutions = {node.layer for node in self.network.nodes if isinstance(node, Conv2d)}
-        return max((math.ceil(self.weights[i].scratch_bytes(self.work)) for i in convolutions), default=0)
+        panels = max((math.ceil(self.weights[i].scratch_bytes(self.work)) for i in convolutions), default=0)
+        return panels + self.group_bytes
 
     def _add(
         self,
@@ -140,6 +147,7 @@ class Layers(ABC, Generic[Weights]):
             geometry = Geometry(image, shape.kernel, shape.groups, node.stride, node.padding)
         else:
             geometry = Geometry((shape.inputs, 1, 1), (1, 1), 1, 1, 0)
+        self.group_bytes = max(self.group_bytes, code.group_bytes(self.threads))
         weights = self.weights_of(code, keep, kernel, geometry, builder)
         if keep == "lists" and weights.kept == "planes":
             kernel = "planes, lists of a row group"

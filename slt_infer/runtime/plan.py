@@ -20,11 +20,13 @@ from slt_infer.ticket import Ticket
 
 Backend = Literal["cpu", "reference"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
-MODES: tuple[str, ...] = get_args(Mode)
+AnyMode = Literal["auto", "stream", "resident"]
+MODES: tuple[str, ...] = get_args(AnyMode)
 DTYPES: tuple[str, ...] = get_args(DType)
 
 
 class _Runner(Protocol):
+    mode: Mode
     isa: str
     report: list[LayerReport]
 
@@ -39,7 +41,8 @@ class Plan:
 
     backend: `cpu` (C++) or `reference` (NumPy, slow). mode: `stream` regenerates weights at every call, a
     row group of a layer at a time; `resident` keeps what the kernels read, at most 2 bits per weight and 8
-    bytes per row. threads: of the cpu backend. max_memory: bytes that activations, scratch and weights may
+    bytes per row; `auto` is `resident` where that much fits into max_memory beside the activations, else
+    `stream`. threads: of the cpu backend. max_memory: bytes that activations, scratch and weights may
     take together for one image (None: what the machine has). isa: forces one of _core.machine()["isas"].
     dtype: `f32`, or `int8` for a ticket with int8 scales. multiplierless: no multiplications by weights, as
     always in f32; else int8 takes dot products for convolutions with long, dense rows. Either way a
@@ -57,7 +60,7 @@ class Plan:
         self,
         ticket: Ticket,
         backend: Backend = "cpu",
-        mode: Mode = "stream",
+        mode: AnyMode = "auto",
         threads: int = 1,
         max_memory: int | None = None,
         isa: str = "",
@@ -83,7 +86,7 @@ class Plan:
             quantisation_of(ticket)
             check_multipliers(ticket)
         self.network, self.preprocessing = ticket.network, ticket.preprocessing
-        self.backend, self.mode, self.threads, self.dtype = backend, mode, threads, dtype
+        self.backend, self.threads, self.dtype = backend, threads, dtype
         self.multiplierless = multiplierless or dtype == "f32"
         self.logit_scale = logit_scale(ticket) if dtype == "int8" else 1.0
         limit = _machine_memory() if max_memory is None else max_memory
@@ -91,7 +94,15 @@ class Plan:
         self._runner: _Runner = (
             ReferenceBackend(ticket, dtype, limit)
             if backend == "reference"
-            else CpuBackend(ticket, dtype, multiplierless, mode, threads, isa, limit)
+            else CpuBackend(
+                ticket,
+                dtype,
+                multiplierless,
+                ("resident", "stream") if mode == "auto" else (mode,),
+                threads,
+                isa,
+                limit,
+            )
         )
 
     def __repr__(self) -> str:
@@ -114,6 +125,11 @@ class Plan:
                 return self._runner.run(images)
         except MemoryError as error:
             raise SltError("memory", f"not enough for {len(images)} images", "plan") from error
+
+    @property
+    def mode(self) -> Mode:
+        """`stream` or `resident`, whichever is run. The reference makes all weights anew at every call."""
+        return self._runner.mode
 
     @property
     def isa(self) -> str:

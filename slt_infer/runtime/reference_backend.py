@@ -10,13 +10,14 @@ from slt_infer import reference
 from slt_infer.errors import SltError
 from slt_infer.reference_int8 import run_int8
 from slt_infer.runtime.cpu import DType
-from slt_infer.runtime.layers import LayerReport
+from slt_infer.runtime.layers import LayerReport, Mode
 from slt_infer.ticket import Conv2d, Ticket
 
 
 class ReferenceBackend:
     """Keeps whole float32 weights of one layer at a time; meant to check, not to be fast."""
 
+    mode: Mode = "stream"
     isa = "numpy"
 
     def __init__(self, ticket: Ticket, dtype: DType, max_memory: int) -> None:

@@ -6,6 +6,7 @@
 #include "crc32c.h"
 #include "layer.h"
 #include "random.h"
+#include "weights.h"
 
 namespace test {
 namespace {
@@ -96,6 +97,49 @@ void check_rows(const slt::LayerCode& layer, const std::vector<int>& pattern,
     check(right, std::string(ops.name) + " rows of a layer with K = " + std::to_string(f.fan_in));
 }
 
+// Streamed rows are those of the layer, each once, however threads share them.
+void check_stream(const slt::LayerCode& layer, uint32_t most, const slt::Ops& ops) {
+    const uint32_t out = layer.fields().out;
+    const size_t words = layer.row_words();
+    std::vector<uint64_t> kept(out * words), sign(out * words);
+    layer.rows(0, out, kept.data(), sign.data(), ops);
+    for (uint32_t count = 1; count <= 3; ++count) {
+        slt::Threads threads(count);
+        slt::WeightScratch scratch(layer.memory(), count);
+        const auto same_rows = [&](const slt::PlaneRows& rows) {
+            const size_t from = rows.first * words, size = rows.count * words;
+            return std::equal(rows.kept, rows.kept + size, kept.data() + from) &&
+                   std::equal(rows.sign, rows.sign + size, sign.data() + from);
+        };
+        for (const bool all : {false, true}) {
+            std::vector<std::vector<uint32_t>> seen(count, std::vector<uint32_t>(out));
+            std::vector<int> right(count, 1);
+            slt::stream_rows(layer, most, all, scratch, threads, ops,
+                             [&](const slt::PlaneRows& rows, uint32_t part) {
+                                 right[part] &= rows.count <= most && same_rows(rows);
+                                 for (uint32_t i = 0; i < rows.count; ++i)
+                                     ++seen[part][rows.first + i];
+                             });
+            for (uint32_t part = 1; part < count && !all; ++part) {
+                for (uint32_t row = 0; row < out; ++row) seen[0][row] += seen[part][row];
+            }
+            bool once = true;
+            for (uint32_t part = 0; part < (all ? count : 1); ++part)
+                once &= seen[part] == std::vector<uint32_t>(out, 1);
+            check(once && right == std::vector<int>(count, 1),
+                  std::string(ops.name) + " streams every row once, " + std::to_string(count) +
+                      " threads" + (all ? ", to each" : ""));
+        }
+        uint32_t next = 0;
+        bool same = true;
+        slt::stream_planes(layer, scratch, threads, ops, [&](const slt::PlaneRows& rows) {
+            same &= rows.first == next && same_rows(rows);
+            next += rows.count;
+        });
+        check(same && next == out, std::string(ops.name) + " streams rows in order");
+    }
+}
+
 bool refused(const slt::LayerFields& fields, const Index& index, size_t payload_bytes) {
     try {
         slt::LayerCode(fields, index.free, index.words, index.payload.data(), payload_bytes,
@@ -164,6 +208,21 @@ void check_malformed(const slt::LayerFields& fields, Index index, const char* wh
             thrown = true;
         }
         check(thrown, std::string(ops->name) + " took " + what);
+        for (uint32_t count = 1; count <= 2; ++count) {
+            slt::Threads threads(count);
+            const auto memory = std::make_shared<slt::WeightMemory>();
+            slt::WeightScratch scratch(memory, count);
+            thrown = false;
+            try {
+                const slt::LayerCode layer(fields, index.free, index.words, index.payload.data(),
+                                           index.payload.size(), memory);
+                slt::stream_rows(layer, 2, false, scratch, threads, *ops,
+                                 [](const slt::PlaneRows&, uint32_t) {});
+            } catch (const std::invalid_argument&) {
+                thrown = true;
+            }
+            check(thrown, std::string(ops->name) + " streamed " + what);
+        }
     }
 }
 
@@ -249,6 +308,7 @@ void layers() {
             for (const slt::Ops* ops : slt::available_ops()) {
                 check_rows(layer, pattern, mask, 0, f.out, *ops);
                 check_rows(layer, pattern, mask, first, count, *ops);
+                check_stream(layer, count + 1, *ops);
                 if (has_mask) {
                     std::vector<uint32_t> whole = layer.mask(*ops);
                     whole.resize(mask.size());

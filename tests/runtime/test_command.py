@@ -52,10 +52,10 @@ def test_data_set(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer["predictions"] == logits.argmax(axis=1).tolist()
     assert digits.labels is not None
     assert answer["accuracy"] == pytest.approx(np.mean(logits.argmax(axis=1) == digits.labels))
-    assert (answer["images"], answer["mode"], answer["backend"]) == (50, "stream", "cpu")
+    assert (answer["images"], answer["mode"], answer["backend"]) == (50, "resident", "cpu")
     assert answer["ms_per_image"] > 0
     assert 0 < answer["peak_weight_bytes"] < answer["max_rss_bytes"]
-    for options in (["--mode", "resident", "--threads", 2], ["--backend", "reference"]):
+    for options in (["--mode", "stream", "--threads", 2], ["--backend", "reference"]):
         other = run(capsys, packed, "--data", "digits", "--limit", 50, "--predictions", *options)
         assert other["predictions"] == answer["predictions"]
     assert other["isa"] == "numpy"
@@ -100,7 +100,7 @@ def test_multiplierless_tells_what_is_left(
         with pytest.raises(SystemExit):
             main([str(path), str(picture), "--dtype", "int8", *flags])
         texts.append(capsys.readouterr().out)
-    assert ["int8, multiplierless, stream on cpu" in text for text in texts] == [True, False]
+    assert ["int8, multiplierless, resident on cpu" in text for text in texts] == [True, False]
     assert ["one multiplication per output" in text for text in texts] == [not pow2, False]
     assert run(capsys, path, picture, "--dtype", "int8")["pow2"] == pow2
     with pytest.raises(SystemExit) as caught:

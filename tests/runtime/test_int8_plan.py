@@ -242,6 +242,7 @@ def test_kernels_by_operator_density_and_mode(isa: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(int8, "DOT_POSITIONS", DOT_POSITIONS)
     conv, linear = one_conv(64, 32, (3, 3), (8, 8)), one_linear(500, 20)
     short, few = one_conv(28, 32, (3, 3), (8, 8)), one_conv(64, 32, (3, 3), (7, 9))
+    vector = one_conv(64, 32, (3, 3), (2, 4))
     rows = "planes, lists of a row group"
     for network, density, freeze, mode, multiplierless, kernel in (
         (conv, 1.0, Freeze(), "stream", False, DOT),
@@ -255,6 +256,8 @@ def test_kernels_by_operator_density_and_mode(isa: str, monkeypatch: pytest.Monk
         (conv, 0.18, Freeze(), "stream", False, "lists of a row group"),
         (few, 0.05, Freeze(), "stream", False, DOT),
         (few, 0.05, Freeze(), "resident", False, "lists"),
+        (vector, 0.05, Freeze(), "stream", False, "lists of a row group"),
+        (vector, 0.1, Freeze(), "stream", False, DOT),
         (conv, 0.05, Freeze(), "stream", True, "lists of a row group"),
         (short, 1.0, Freeze(), "stream", False, "lists of a row group"),
         (short, 1.0, Freeze(), "resident", False, rows),

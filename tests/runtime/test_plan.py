@@ -278,5 +278,5 @@ def test_wants_a_loaded_ticket() -> None:
 def test_short_in_an_interactive_session() -> None:
     ticket = random_ticket(models.network("conv2@0.1", (1, 8, 8), 10))
     assert repr(ticket).startswith("<Ticket conv2@0.1, ")
-    assert repr(Plan(ticket)).startswith("<Plan conv2@0.1, input [1, 8, 8], f32, stream on cpu (")
+    assert repr(Plan(ticket)).startswith("<Plan conv2@0.1, input [1, 8, 8], f32, resident on cpu (")
     assert max(len(repr(ticket)), len(repr(Plan(ticket)))) < 200
