@@ -124,9 +124,7 @@ def _decoder(machine: Hardware) -> Part:
     into blocks.
     """
     bits = machine.decoder.bits_per_cycle
-    widths = sorted(its["WIDTH"] for its, _ in _counted().get("mask_decoder", []))
-    if not widths:
-        return Part("mask_decoder is not counted yet")
+    widths = sorted(its["WIDTH"] for its, _ in _counted()["mask_decoder"])
     width = next((width for width in widths if width >= bits), widths[-1])
     units = math.ceil(bits / width)
     count = units * (gates("mask_decoder", WIDTH=width) + gates("kept", WIDTH=width))

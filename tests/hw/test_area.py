@@ -51,6 +51,9 @@ def test_a_ticket_machine_is_made_of_counted_units() -> None:
     assert parts["array"].gates == 64 * gates("adder_tile", ROWS=8, COLUMNS=8, ACC=24)
     assert parts["activations"].bits == 8 * 2**20
     ours = parts_of(load_hardware("rtl"))
+    assert ours["decoder"].gates == gates("mask_decoder", WIDTH=1) + gates("kept", WIDTH=1) + gates(
+        "threefry", PER_CYCLE=1
+    )
     assert ours["rounding"].gates == gates("requantise", POW2=0)
 
 
