@@ -121,6 +121,7 @@ def report_command(
         "file": str(file),
         "network": workload.name,
         "hardware": hw.described(machine),
+        "area": hw.area(machine),
         "model": model,
         "macs": workload.macs,
         "weights": workload.weights,

@@ -39,6 +39,7 @@ def show(answer: dict[str, Any]) -> RenderableType | None:
     ]
     if len(found) == 1:
         parts.append(_layers(answer["layers"], next(iter(found))))
+    parts.append(_area(answer["area"]))
     if "report" in answer:
         parts.append(tables.plain(f"wrote {answer['report']}"))
     return Group(*parts)
@@ -48,7 +49,7 @@ def _table(title: str, *columns: str) -> Table:
     """Numbers to the right, names to the left, no lines."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), title_style="bold")
     for column in columns:
-        left = column in ("stored as", "layer", "bound", "name", "what it is")
+        left = column in ("stored as", "layer", "bound", "name", "part", "what it is")
         table.add_column(
             column, justify="left" if left else "right", no_wrap=column != "what it is", min_width=3
         )
@@ -97,6 +98,24 @@ def _layers(layers: list[dict[str, Any]], scheme: str) -> Table:
     return table
 
 
+def _area(area: dict[str, Any]) -> Table:
+    """Of the machine; what is unknown is in no sum."""
+    table = _table("area", "part", "gate equivalents", "KiB", "mm2", "what it is")
+    for name, its in [*area["parts"].items(), ("sum of what is known", area)]:
+        if "unknown" in its and name in area["parts"]:
+            table.add_row(name, "unknown", "", "", its["unknown"])
+            continue
+        count, bits, size = its["gate_equivalents"], its["bits"], its["mm2"]
+        table.add_row(
+            name,
+            f"{count:,}" if count else "",
+            f"{bits / 8192:,.0f}" if bits else "",
+            f"{size:.3f}" if size is not None else "",
+            its.get("what", ""),
+        )
+    return table
+
+
 def show_sweep(answer: dict[str, Any]) -> RenderableType:
     keys = answer["parameters"]
     table = _table("points", *keys, "stored as", "cycles", "DRAM kB", "uJ", "TOPS/W", "best")
@@ -116,7 +135,10 @@ def show_sweep(answer: dict[str, Any]) -> RenderableType:
 
 
 def to_csv(answer: dict[str, Any]) -> str:
-    """Units: cycles, bytes, pJ."""
+    """Units: cycles, bytes, pJ; gate equivalents and mm2 of the machine's parts in the last row alone, empty
+    where they are unknown.
+    """
+    parts = answer["area"]["parts"]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     first = True
@@ -135,6 +157,11 @@ def to_csv(answer: dict[str, Any]) -> str:
                 **{f"stall_{cause}": count for cause, count in result["stall_cycles"].items()},
                 **{f"bytes_{kind}": count for kind, count in result["dram_bytes"].items()},
                 **{f"pj_{part}": value for part, value in result["energy_pj"].items()},
+                **{
+                    f"{unit}_{part.replace(' ', '_')}": its.get(key) if name == "total" else None
+                    for unit, key in (("gates", "gate_equivalents"), ("mm2", "mm2"))
+                    for part, its in parts.items()
+                },
             }
             if first:
                 writer.writerow(flat)

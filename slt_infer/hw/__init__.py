@@ -6,6 +6,7 @@ for (`workload_of` a ticket; `load_topology` of SCALE-Sim's CSV and `load_onnx` 
 `compare` for all of them.
 """
 
+from slt_infer.hw.area import area
 from slt_infer.hw.closed_form import closed_form
 from slt_infer.hw.compare import compare, side_by_side
 from slt_infer.hw.description import (
@@ -33,6 +34,7 @@ __all__ = [
     "Work",
     "Workload",
     "answer",
+    "area",
     "best_scheme",
     "closed_form",
     "compare",

@@ -5,6 +5,7 @@ What it leaves out, the event model has: tiles of uneven size, and what is late 
 
 from __future__ import annotations
 
+from slt_infer.hw.compute import pipeline
 from slt_infer.hw.demand import Demand, demands
 from slt_infer.hw.description import Hardware
 from slt_infer.hw.result import Cycles, Result, layer_result
@@ -34,15 +35,15 @@ def _cycles(layer: Demand, machine: Hardware, slack: float) -> Cycles:
     fetched = tiles.blocks * tiles.parts * tiles.weight_passes
     load = layer.loaded_bytes / dram.bytes_per_cycle / fetched
     first_input = _first_input(layer) / dram.bytes_per_cycle
-    pipeline = machine.array.pipeline_cycles
+    unhidden = pipeline(layer.work, machine, tiles) + layer.making.lead
     if not machine.schedule.double_buffer:
         waits = moved + dram.latency_cycles * fetched * (load > 0)
         stalls = {"decoder": decode, "generator": max(0.0, generate - decode), "dram": waits}
-        return Cycles.rounded(layer.compute, layer.banks, stalls, pipeline)
+        return Cycles.rounded(layer.compute, layer.banks, stalls, unhidden)
     # The first tile waits for its weights, begun in the layer before, and for pixels, which were not there.
     weights = dram.latency_cycles * (load > 0) + load + max(decode, generate) / made
     pixels = first_input + dram.latency_cycles * (first_input > 0)
-    fill = max(weights - slack, pixels, 0.0) + pipeline
+    fill = max(weights - slack, pixels, 0.0) + unhidden
     # One of two buffers is filled while the next unit empties the other: a load, with its latency, and what
     # comes after it share them.
     each, in_turn = busy / tiles.tiles, 0.0

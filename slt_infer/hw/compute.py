@@ -5,6 +5,7 @@ here.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 from msgspec import Struct
@@ -34,9 +35,22 @@ def lanes(array: Array, work: Work) -> tuple[int, int]:
     return array.input_channels * (array.kernel_rows // rows), rows
 
 
+def tree(array: Array, work: Work) -> int:
+    """Weights of a row that are added side by side."""
+    if array.flat:
+        return min(array.input_channels, work.fan_in)
+    channels, kernel_rows = lanes(array, work)
+    return min(channels, work.inputs) * kernel_rows
+
+
 def steps(work: Work, machine: Hardware, rows: int, kept: int | None) -> Steps:
     """rows: of the block; kept: the most that one of its rows keeps, for an array that skips zeros."""
     array = machine.array
+    gathered = 0
+    if array.flat:  # as if each place in K were a channel
+        if work.inputs % array.input_channels and work.kernel != (1, 1):
+            gathered = work.fan_in  # an activation a cycle, as channels do not fill words
+        work = replace(work, inputs=work.fan_in, kernel=(1, 1))
     channels, kernel_rows = lanes(array, work)
     channel_passes = -(-work.inputs // channels)
     kernel_passes = -(-work.kernel[0] // kernel_rows) * work.kernel[1]
@@ -45,6 +59,9 @@ def steps(work: Work, machine: Hardware, rows: int, kept: int | None) -> Steps:
     if array.zero_skipping and kept is not None:
         cycles = min(cycles, max(1, -(-kept // (channels * kernel_rows))) * turns)
     height, width = min(array.height, work.out_height), min(array.width, work.out_width)
+    if array.results_per_cycle is not None:
+        cycles = max(cycles, -int(-rows * height * width // array.results_per_cycle))
+    cycles = max(cycles, gathered)
     depth = min(channels, work.inputs)
     if array.window_registers:
         high = (height - 1) * work.stride + work.kernel[0]
@@ -78,6 +95,16 @@ def _fullest(banks: int, high: int, wide: int, step: int, packed: int) -> int:
     pitch = -(-wide // packed)
     rows = np.arange(high) * pitch
     return int(np.bincount(((rows[:, None] + columns[None, :]) % banks).reshape(-1)).max())
+
+
+def pipeline(work: Work, machine: Hardware, tiles: Tiling) -> int:
+    """Cycles that no work of the layer hides: the array's pipeline and the last results' rounding."""
+    array, rate = machine.array, machine.array.results_per_cycle
+    if rate is None:
+        return array.pipeline_cycles
+    rows = (work.out // work.groups - 1) % tiles.rows + 1
+    pixels = min(array.height, work.out_height) * min(array.width, work.out_width)
+    return array.pipeline_cycles - int(-rows * pixels // rate)
 
 
 def positions(patch: tuple[int, int], array: Array) -> int:

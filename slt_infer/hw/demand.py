@@ -10,9 +10,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from slt_infer.hw.compute import Steps, block_steps, lanes, positions, systolic_cycles
+from slt_infer.hw.compute import Steps, block_steps, positions, systolic_cycles, tree
 from slt_infer.hw.description import Hardware, HardwareError
 from slt_infer.hw.energy import Counts, energy
+from slt_infer.hw.making import Making, making_of
 from slt_infer.hw.residency import Residency, residency, value_bytes
 from slt_infer.hw.schemes import SCHEMES, Storage, why_not
 from slt_infer.hw.systolic import accesses
@@ -24,7 +25,7 @@ KINDS = ("weights", "mask", "index", "affine", "activations_in", "activations_ou
 
 class Demand(Struct, frozen=True, dict=True):
     """Of one layer for one image. compute, banks: cycles of the array, and those that reading its window
-    adds. decode, generate: cycles of one making of all its weights; makings: how often they are made.
+    adds. making: of all its weights, once; makings: how often they are made.
     place: where its values lie. dram_bytes: off chip, by kind; burst is what whole bursts move beyond what
     is asked for.
     """
@@ -35,12 +36,19 @@ class Demand(Struct, frozen=True, dict=True):
     blocks: tuple[tuple[Steps, int], ...]  # in turn, so many alike; empty for a systolic array
     compute: int
     banks: int
-    decode: int
-    generate: int
+    making: Making
     makings: int
     dram_bytes: dict[str, int]
     place: Place
     counts: Counts
+
+    @property
+    def decode(self) -> int:
+        return self.making.decode
+
+    @property
+    def generate(self) -> int:
+        return self.making.generate
 
     @property
     def loaded_bytes(self) -> int:
@@ -156,27 +164,9 @@ def demand(index: int, storage: Storage, machine: Hardware, workload: Workload, 
     burst, written = machine.dram.burst_bytes, moved["activations_out"]
     once = storage.bytes + work.affine_bytes
     moved["burst"] = -once % burst * tiles.weight_passes + -moved["activations_in"] % burst + -written % burst
-    decode, generate = _decode(storage, machine), _generate(storage, machine, workload)
+    making = making_of(work, storage, machine, workload.generator)
     counts = _counts(work, storage, machine, tiles, blocks, places, compute, makings, moved, workload, place)
-    return Demand(
-        work, storage, tiles, blocks, compute, banks, decode, generate, makings, moved, place, counts
-    )
-
-
-def _decode(storage: Storage, machine: Hardware) -> int:
-    decoder = machine.decoder
-    if storage.tokens:
-        return _ceil(storage.tokens / decoder.tokens_per_cycle)
-    coded = (storage.decoded - storage.raw) / decoder.bits_per_cycle
-    return _ceil(coded + storage.raw / decoder.raw_bits_per_cycle) + storage.rans_tiles * decoder.tile_cycles
-
-
-def _generate(storage: Storage, machine: Hardware, workload: Workload) -> int:
-    generator = machine.generator
-    if storage.bits:
-        return _ceil(storage.bits / generator.bits_per_cycle)
-    rounds = workload.generator[1] if workload.generator else 0
-    return _ceil(storage.calls * rounds / generator.rounds_per_cycle)
+    return Demand(work, storage, tiles, blocks, compute, banks, making, makings, moved, place, counts)
 
 
 def _counts(
@@ -195,10 +185,8 @@ def _counts(
     array, bits = machine.array, machine.activation_bits
     active = round(work.macs * storage.active)
     if blocks:
-        channels, kernel_rows = lanes(array, work)
-        depth = min(channels, work.inputs) * kernel_rows
-        together = depth if array.adder_tree else 1
-        sums = work.macs / together * (1 - (1 - storage.active) ** together)
+        depth = tree(array, work)
+        sums = work.macs / depth * (1 - (1 - storage.active) ** depth)
         windows = sum(block.windows * block.window_elements * count for block, count in blocks)
         read = places * windows * bits
         shifted = (
@@ -239,7 +227,3 @@ def _counts(
 
 def energy_of(layer: Demand, machine: Hardware, cycles: int) -> dict[str, float]:
     return energy(layer.counts, machine, cycles)
-
-
-def _ceil(value: float) -> int:
-    return -int(-value // 1)

@@ -55,8 +55,12 @@ class Array(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rows: Count = 1
     columns: Count = 1
     dataflow: Literal["ws", "os", "is"] = "ws"
+    flat: bool = False  # grid: K is cut as the matrix has it, kernel positions and all
     block_rows: Annotated[int, Meta(ge=0)] = 0  # rows of the weight matrix in a tile; 0: output_channels
-    pipeline_cycles: Cycles = 0  # from the first operands of a layer to its first sum; grid alone
+    results_per_cycle: Rate | None = (
+        None  # outputs scaled and rounded in a cycle; None: as many as leave; grid
+    )
+    pipeline_cycles: Cycles = 0  # from the last operands of a layer to its last sum; grid alone
 
     @property
     def elements(self) -> int:
@@ -88,6 +92,9 @@ class Generator(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["none", "own", "ticket"] = "none"
     bits_per_cycle: Rate = 1.0  # own
     rounds_per_cycle: Rate = 1.0  # ticket: rounds of Philox or Threefry; a call of R rounds gives 128 bits
+    whole_calls: bool = False  # ticket: a call takes whole cycles
+    block_cycles: Cycles = 0  # beyond the calls, for each block of 128 positions
+    mixed_plane_cycles: Cycles = 0  # for each freeze plane by the law `mixed` but the two that are drawn
     freeze_planes: Annotated[int, Meta(ge=0, le=16)] = 0  # of a freeze pattern, at most; 0: it makes none
     score_planes: Annotated[int, Meta(ge=0, le=9)] = 0  # of initial scores, at most; 0: no prior masks
 
@@ -101,7 +108,15 @@ class Decoder(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bits_per_cycle: Rate = 1.0  # rans: mask bits
     raw_bits_per_cycle: Rate = 64.0
     tile_cycles: Cycles = 0  # rans: for each tile of the file, states in and compared
-    buffer_bytes: Count = 4096  # coded stream on chip: two halves, a tile's bytes fit into one
+    lane_cycles: Amount = 0  # and for each state of it
+    state_cycles: Cycles = 0  # rans: from reading a state to its next reading
+    in_step: bool = False
+    """Mask bits are put into a block of 128 positions while the generator makes the next one, and the
+    decoder has a generator of its own for scores; false: each makes a tile at its own pace, with one
+    generator."""
+    block_cycles: Cycles = 0  # in_step: beyond the bits, for each block
+    buffer_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 4096
+    """Coded stream on chip: two halves, a tile's bytes fit into one; 0: words are taken as they come."""
 
 
 class Dram(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,6 +178,23 @@ class Energy(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
 ACTIONS = tuple(field for field in Energy.__struct_fields__ if not field.endswith(("_mw", "_share")))
 
 
+class Size(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Area of a gate or of a bit of memory, in square micrometres, as a source gives it."""
+
+    um2: Amount
+    source: str
+    nm: Rate | None = None  # node of the source; None: the machine's
+
+
+class Area(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What gates and bits take on silicon. Without it areas are gate equivalents and bits alone."""
+
+    gate: Size  # the smallest NAND of two inputs
+    activation_bit: Size | None = None
+    weight_bit: Size | None = None
+    buffer_bit: Size | None = None
+
+
 class Hardware(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """A machine. hz: clock; volt: supply; nm: node. Bits are those of an activation and of a partial sum."""
 
@@ -181,6 +213,7 @@ class Hardware(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True, dic
     dram: Dram
     schedule: Schedule = Schedule()
     energy: Energy
+    area: Area | None = None
 
     @cached_property
     def prices(self) -> dict[str, float]:

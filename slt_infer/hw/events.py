@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from slt_infer.hw.compute import block_sizes, positions
+import numpy as np
+
+from slt_infer.hw.compute import block_sizes, pipeline, positions
 from slt_infer.hw.demand import Demand, demands
 from slt_infer.hw.description import Hardware
 from slt_infer.hw.result import Cycles, LayerResult, Result, layer_result
@@ -95,8 +97,7 @@ def _run(index: int, layer: Demand, machine: Hardware, units: Units, drain: bool
     latency = machine.dram.latency_cycles
     double = machine.schedule.double_buffer
     stall = {"decoder": 0.0, "generator": 0.0, "dram": 0.0}
-    fill = float(machine.array.pipeline_cycles)
-    units.array += fill
+    fill = float(pipeline(layer.work, machine, layer.tiles))
     for tile in tiles_of(layer, machine):
         if not double:
             units.dram = units.decoder = units.generator = max(units.array, units.dram)
@@ -114,7 +115,8 @@ def _run(index: int, layer: Demand, machine: Hardware, units: Units, drain: bool
             units.came_ahead = units.load(units.computed[0], tile.ahead, "pixels", index) + latency
         decoded, made = loaded, 0.0
         if tile.decode:
-            decoded = units.decoder = max(units.decoder, loaded, units.computed[0]) + tile.decode
+            units.decoder = max(units.decoder, loaded, units.computed[0]) + tile.decode
+            decoded = units.decoder + layer.making.lead
         if tile.generate:
             made = units.generator = max(units.generator, units.computed[0]) + tile.generate
         wait = max(0.0, max(ready, loaded, decoded, made) - units.array)
@@ -127,6 +129,7 @@ def _run(index: int, layer: Demand, machine: Hardware, units: Units, drain: bool
         units.computed = (units.computed[1], units.array)
         if tile.results:
             units.unwritten.append((units.array, tile.results, index))
+    units.array += pipeline(layer.work, machine, layer.tiles)
     if drain:
         waiting = bool(units.unwritten)
         units.write(units.array, 0)
@@ -156,6 +159,7 @@ def tiles_of(layer: Demand, machine: Hardware) -> Iterator[Tile]:
     sizes, parts, patches = block_sizes(layer.work, tiles), tiles.parts, tiles.patches
     blocks = [(b, p) for b in range(len(sizes)) for p in range(parts)]
     of_block = [share / parts for share in _shares(layer, sizes)]
+    of_making = [share / parts for share in _making_shares(layer, sizes)]
     of_patch = [rows * columns / layer.work.pixels for rows, columns in patches]
     by_pass = machine.schedule.decode_per == "pass"
     times = [positions(patch, machine.array) if by_pass else 1 for patch in patches]
@@ -180,7 +184,7 @@ def tiles_of(layer: Demand, machine: Hardware) -> Iterator[Tile]:
         else:
             own = 1 / parts if number < parts else 0.0
         coming = of_patch[s + 1] / len(blocks) if ahead and s + 1 < len(patches) else 0.0
-        made = of_block[b] * (times[s] if by_pass else fresh)
+        made = of_making[b] * (times[s] if by_pass else fresh)
         compute, banks = computes[s][b][p]
         yield Tile(
             weights=weights * of_block[b] if fresh else 0.0,
@@ -201,11 +205,17 @@ def _shares(layer: Demand, sizes: list[int]) -> list[float]:
     mask, work = layer.work.mask, layer.work
     if mask is None or not mask.frozen or layer.storage.decoded != mask.free or not mask.free:
         return [size / work.out for size in sizes]
-    ends, total = 0, []
-    for size in sizes:
-        total.append(float(mask.row_free[ends : ends + size].sum()) / mask.free)
-        ends += size
-    return total
+    return _by_rows(mask.row_free, sizes)
+
+
+def _making_shares(layer: Demand, sizes: list[int]) -> list[float]:
+    shares = layer.making.shares
+    return _shares(layer, sizes) if shares is None else _by_rows(shares, sizes)
+
+
+def _by_rows(amount: np.ndarray, sizes: list[int]) -> list[float]:
+    starts = np.cumsum([0, *sizes[:-1]])
+    return (np.add.reduceat(amount, starts) / amount.sum()).tolist()
 
 
 def _computes(layer: Demand, machine: Hardware) -> list[list[list[tuple[int, int]]]]:

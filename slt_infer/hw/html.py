@@ -47,6 +47,8 @@ def report(answer: dict[str, Any]) -> str:
         _roofline(layers),
         "<h2>Every layer</h2>",
         _layers(layers),
+        "<h2>Area</h2>",
+        _area(answer["area"]),
         "<h2>Energy of each action</h2>",
         _energies(machine["energies"]),
         "<p><small>TOPS/W: 2 operations per multiply-accumulate; dense counts all weights, kept those that "
@@ -84,6 +86,25 @@ def _energies(energies: dict[str, Any]) -> str:
         source = f'<td class="why">{escape(action["source"])}</td>'
         rows.append(f"<tr><td>{escape(name)}</td><td>{action['pj']:.4g}</td>{source}</tr>")
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
+
+
+def _area(area: dict[str, Any]) -> str:
+    """What is unknown is in no sum."""
+    rows = [_row(["part", "gate equivalents", "bits", "mm2", "what it is", "source of its size"], "th")]
+    for name, its in area["parts"].items():
+        told, source = (escape(str(its.get(key) or "")) for key in ("what", "source"))
+        if "unknown" in its:
+            told = f"unknown: {escape(its['unknown'])}"
+        cells = f"<td>{escape(name)}</td>{_sizes(its)}"
+        rows.append(f'<tr>{cells}<td class="why">{told}</td><td class="why">{source}</td></tr>')
+    rows.append(f"<tr><td>sum of what is known</td>{_sizes(area)}<td></td><td></td></tr>")
+    return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
+
+
+def _sizes(its: dict[str, Any]) -> str:
+    numbers = (f"{its[key]:,}" if its.get(key) else "" for key in ("gate_equivalents", "bits"))
+    size = its.get("mm2")
+    return "".join(f"<td>{cell}</td>" for cell in (*numbers, "" if size is None else f"{size:.3f}"))
 
 
 def _cycles(result: dict[str, Any]) -> dict[str, float]:

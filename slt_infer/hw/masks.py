@@ -17,15 +17,18 @@ from slt_infer.ticket import Layer, LayerShape, MaskCode, Source
 class Mask:
     """A layer's mask, counted.
 
-    row_kept, row_free: int64 per row of the weight matrix. runs: zeros before each kept weight of the whole
-    matrix in row order, then those after the last, as (lengths, how many). bytes: of all streams in the
-    file, with 12 index bytes per tile in index_bytes. mode: the mask's in the file. score_planes: of the
-    initial score that its decoder reads. freeze_calls: generator calls per 128 positions for the freeze
-    pattern. coats, flips: whether weights are more than +-c by their sign bit.
+    row_kept: int64 per row of the weight matrix. block_free: free weights of each block of 128 positions,
+    uint8 [rows, blocks of a row]. tile_rows, lanes: of a tile of the file. runs: zeros before each kept
+    weight of the whole matrix in row order, then those after the last, as (lengths, how many). bytes: of all
+    streams in the file, with 12 index bytes per tile in index_bytes. mode: the mask's in the file.
+    score_planes: of the initial score that its decoder reads. freeze_calls: generator calls per 128 positions
+    for the freeze pattern. coats, flips: whether weights are more than +-c by their sign bit.
     """
 
     row_kept: np.ndarray
-    row_free: np.ndarray
+    block_free: np.ndarray
+    tile_rows: int
+    lanes: int
     runs: tuple[np.ndarray, np.ndarray]
     weights: int
     pruned: int
@@ -42,6 +45,19 @@ class Mask:
     freeze_bits: int
     coats: int
     flips: bool
+
+    @cached_property
+    def row_free(self) -> np.ndarray:
+        """int64 per row of the weight matrix."""
+        return self.block_free.sum(axis=1, dtype=np.int64)
+
+    @property
+    def block_sizes(self) -> np.ndarray:
+        """Positions of each block that are columns of the matrix, as block_free."""
+        rows, blocks = self.block_free.shape
+        return np.minimum(128, self.weights // rows - 128 * np.arange(blocks)) * np.ones(
+            (rows, 1), dtype=np.int64
+        )
 
     @property
     def frozen(self) -> int:
@@ -80,9 +96,13 @@ def _static(bits: int, ones: int, tiles: int) -> tuple[int, int]:
     if ones in (0, bits):
         return 0, 0
     # docs/format.md, section 5. A state of 4 bytes holds about 1 of the mask.
-    lanes = 32 if bits >= 2**15 else 4
-    raw, coded = bits / 8, entropy_bits(bits, ones) / 8 + 3 * lanes * tiles
+    raw, coded = bits / 8, entropy_bits(bits, ones) / 8 + 3 * lanes_of(bits) * tiles
     return math.ceil(min(raw, coded)), INDEX_ENTRY * tiles
+
+
+def lanes_of(bits: int) -> int:
+    """States side by side in each tile of a coded stream of so many bits (docs/format.md, section 5)."""
+    return 32 if bits >= 2**15 else 4
 
 
 def mask_of(source: Source, layer: Layer) -> Mask:
@@ -96,7 +116,9 @@ def mask_of(source: Source, layer: Layer) -> Mask:
     freeze = layer.freeze.bits
     return Mask(
         row_kept=bits.sum(axis=1, dtype=np.int64),
-        row_free=_row_free(source, layer),
+        block_free=_block_free(source, layer),
+        tile_rows=code.tile_rows,
+        lanes=lanes_of(layer.free),
         runs=(lengths, counts),
         weights=shape.weights,
         pruned=layer.pruned,
@@ -121,17 +143,23 @@ def _kept_bits(words: np.ndarray, shape: LayerShape) -> np.ndarray:
     return np.unpackbits(octets, axis=1, bitorder="little", count=shape.fan_in)
 
 
-def _row_free(source: Source, layer: Layer) -> np.ndarray:
-    """Free weights of each row. Without a freeze pattern all are; else the pattern's rows are counted."""
+def _block_free(source: Source, layer: Layer) -> np.ndarray:
+    """Free weights of each block of 128 positions. Without a freeze pattern all are; else its rows are
+    counted.
+    """
     shape = layer.shape
+    blocks = -(-shape.fan_in // 128)
     if not layer.freeze.bits:
-        return np.full(shape.out, layer.free // shape.out, dtype=np.int64)
+        whole = np.full((shape.out, blocks), 128, dtype=np.uint8)
+        whole[:, -1] = shape.fan_in - 128 * (blocks - 1)
+        return whole
     # With all free weights kept, a row keeps what is not pruned; with none, what is locked.
-    none = pattern(source, shape, layer.id, layer.freeze)
-    locked = np.bitwise_count(none.rows(0, shape.out)[0]).sum(axis=1, dtype=np.int64)
-    every = core_layer(source, shape, layer.id, layer.freeze, _all(none_of=layer))
-    unpruned = np.bitwise_count(every.rows(0, shape.out)[0]).sum(axis=1, dtype=np.int64)
-    return unpruned - locked
+    locked = pattern(source, shape, layer.id, layer.freeze).rows(0, shape.out)[0]
+    unpruned = core_layer(source, shape, layer.id, layer.freeze, _all(none_of=layer)).rows(0, shape.out)[0]
+    free = np.bitwise_count(unpruned).astype(np.uint8) - np.bitwise_count(locked)
+    return np.add.reduceat(
+        free, np.arange(0, free.shape[1], 128 // (8 * locked.itemsize)), axis=1, dtype=np.uint8
+    )
 
 
 def _all(none_of: Layer) -> MaskCode:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from slt_infer.hw.description import Action, Hardware, HardwareError
-from slt_infer.hw.masks import Mask
+from slt_infer.hw.masks import Mask, lanes_of
 from slt_infer.hw.workload import Work, Workload
 
 Operation = Literal["fp32_mac", "int8_mac", "add"]
@@ -26,8 +26,8 @@ class Storage(Struct, frozen=True):
     weight_bytes, mask_bytes, index_bytes: off chip, fetched together. chip_bits: of a weight in the weight
     memory. active: share of the multiply-accumulates that are done, the others being gated. decoded: mask
     bits that the decoder gives; tokens: that it takes (zrl, rice), else 0; raw: decoded bits that are not
-    coded; file_tiles: tiles of a rans stream; calls: generator calls of 128 bits (ticket), bits: of the
-    machine's own.
+    coded; rans_tiles: tiles of a rans stream, of so many lanes; calls: generator calls of 128 bits (ticket),
+    score_calls of them for initial scores; bits: of the machine's own.
     """
 
     operation: Operation
@@ -40,7 +40,9 @@ class Storage(Struct, frozen=True):
     raw: int = 0
     tokens: int = 0
     rans_tiles: int = 0
+    lanes: int = 0
     calls: int = 0
+    score_calls: int = 0
     bits: int = 0
 
     @property
@@ -108,7 +110,16 @@ def _coded_mask(work: Work, machine: Hardware) -> Storage:
     if "rans" in decoder.codes:
         ours = not mask.frozen and mask.mode != "prior"  # then the file has these very bits
         size, index = (mask.bytes, mask.index_bytes) if ours else mask.whole_static_bytes
-        options.append(replace(raw, mask_bytes=size, raw=0, index_bytes=index, rans_tiles=mask.tiles))
+        options.append(
+            replace(
+                raw,
+                mask_bytes=size,
+                raw=0,
+                index_bytes=index,
+                rans_tiles=mask.tiles,
+                lanes=lanes_of(raw.decoded),
+            )
+        )
     return min(options, key=lambda storage: storage.bytes)
 
 
@@ -139,7 +150,8 @@ def _from_file(
     scores = score_planes * -(-mask.free // 128)
     return Storage(
         "add", 0, 2, mask.kept / mask.weights, size, index,
-        decoded=mask.free, raw=raw, rans_tiles=tiles, calls=signs + freeze + scores, bits=own,
+        decoded=0 if mask.mode == "const" else mask.free, raw=raw, rans_tiles=tiles, lanes=mask.lanes,
+        calls=signs + freeze + scores, score_calls=scores, bits=own,
     )  # fmt: skip
 
 

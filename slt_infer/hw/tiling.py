@@ -99,7 +99,9 @@ def _blocks(work: Work, storage: Storage, machine: Hardware) -> tuple[int, int, 
     rows = min(block_rows(machine), of_group)
     half = max(1, machine.weights.bytes // (2 if machine.schedule.double_buffer else 1))
     parts = -(-int(rows * work.fan_in * storage.chip_bits) // (8 * half))
-    if storage.mask_bytes:  # coded bytes wait for the decoder in a buffer of their own
+    if (
+        storage.mask_bytes and machine.decoder.buffer_bytes
+    ):  # coded bytes wait for the decoder in a buffer of their own
         coded = -(-storage.bytes * rows // work.out)
         parts = max(parts, -(-coded // max(1, machine.decoder.buffer_bytes // 2)))
     if parts > work.fan_in:
