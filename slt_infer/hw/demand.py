@@ -186,7 +186,8 @@ def _counts(
     active = round(work.macs * storage.active)
     if blocks:
         depth = tree(array, work)
-        sums = work.macs / depth * (1 - (1 - storage.active) ** depth)
+        together = depth if array.adder_tree else 1
+        sums = work.macs / together * (1 - (1 - storage.active) ** together)
         windows = sum(block.windows * block.window_elements * count for block, count in blocks)
         read = places * windows * bits
         shifted = (
