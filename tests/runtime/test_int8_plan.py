@@ -15,6 +15,7 @@ from slt_infer.quantise import joined, scale_of
 from slt_infer.reference_int8 import joined_values, run_int8, values_int8
 from slt_infer.runtime import Plan, int8
 from slt_infer.runtime.int8 import DOT, DOT_POSITIONS
+from slt_infer.runtime.layers import LIST_DENSITY
 from slt_infer.runtime.schedule import schedule
 from slt_infer.runtime.synthetic import synthetic_ticket
 from slt_infer.ticket import Add, Conv2d, Freeze, Linear, Network, Quantisation, Source, Ticket
@@ -244,6 +245,7 @@ def test_kernels_by_operator_density_and_mode(isa: str, monkeypatch: pytest.Monk
     short, few = one_conv(28, 32, (3, 3), (8, 8)), one_conv(64, 32, (3, 3), (7, 9))
     vector = one_conv(64, 32, (3, 3), (2, 4))
     rows = "planes, lists of a row group"
+    sparse = 0.8 * min(LIST_DENSITY, int8.DOT_DENSITY[isa][0])
     for network, density, freeze, mode, multiplierless, kernel in (
         (conv, 1.0, Freeze(), "stream", False, DOT),
         (conv, 1.0, Freeze(), "resident", False, DOT),
@@ -251,9 +253,9 @@ def test_kernels_by_operator_density_and_mode(isa: str, monkeypatch: pytest.Monk
         (conv, 1.0, Freeze(), "resident", True, rows),
         (conv, 0.25, Freeze(), "resident", False, DOT),
         (conv, 0.25, Freeze(), "resident", True, rows),
-        (conv, 0.18, Freeze(), "resident", False, "lists"),
-        (conv, 0.18, Freeze(), "resident", True, "lists"),
-        (conv, 0.18, Freeze(), "stream", False, "lists of a row group"),
+        (conv, sparse, Freeze(), "resident", False, "lists"),
+        (conv, sparse, Freeze(), "resident", True, "lists"),
+        (conv, sparse, Freeze(), "stream", False, "lists of a row group"),
         (few, 0.05, Freeze(), "stream", False, DOT),
         (few, 0.05, Freeze(), "resident", False, "lists"),
         (vector, 0.05, Freeze(), "stream", False, "lists of a row group"),
