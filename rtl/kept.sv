@@ -69,6 +69,8 @@ module kept #(
     end
     assign bit_ready = busy && wants;
     wire comes = bit_valid && bit_ready;
+    wire [2*WIDTH-1:0] next_spare = (comes ? seen : {{WIDTH{1'b0}}, spare}) >> used;
+    wire [COUNT:0] next_count = (comes ? seen_count : {1'b0, spare_count}) - used;
 
     always_ff @(posedge clk) begin
         if (rst) begin
@@ -92,7 +94,4 @@ module kept #(
             out_kept <= out_kept | set;
         end
     end
-
-    wire [2*WIDTH-1:0] next_spare = (comes ? seen : {{WIDTH{1'b0}}, spare}) >> used;
-    wire [COUNT:0] next_count = (comes ? seen_count : {1'b0, spare_count}) - used;
 endmodule

@@ -66,7 +66,7 @@ module layer #(
     input  logic                 word_valid,
     output logic                 word_ready,
     input  logic [         15:0] word,
-    output logic [          2:0] refused,    // of the first tile that was; no tile is taken after it
+    output logic [          2:0] refused,    // of the first tile that was; none is taken after it until rst
     // the activations, in a memory
     output logic                 read_valid,
     input  logic                 read_ready,
@@ -240,7 +240,6 @@ module layer #(
             else if (block_ready && last_column && ask_row == out - 21'd1) asking <= 1'b0;
             if (start) begin
                 full <= 2'b00;
-                refused <= 3'd0;
             end else begin
                 if (fills && last_fill) full[fill_bank] <= 1'b1;
                 if (last_use) full[use_bank] <= 1'b0;

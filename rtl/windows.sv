@@ -56,6 +56,8 @@ module windows #(
     wire last_column = out_column == out_columns - 15'd1;
     wire last_row = out_row == out_rows - 15'd1;
     wire pixel_ends = last_channel && last_kernel_column && last_kernel_row;
+    wire [ADDRESS-1:0] next_window = (start || (last_column && last_row)) ? origin
+        : last_column ? at_row + row_step : at_window + pixel_step;
 
     wire signed [16:0] y = top + $signed({10'd0, kernel_row});
     wire signed [16:0] x = left + $signed({10'd0, kernel_column});
@@ -145,7 +147,4 @@ module windows #(
             channel <= after;
         end
     end
-
-    wire [ADDRESS-1:0] next_window = (start || (last_column && last_row)) ? origin
-        : last_column ? at_row + row_step : at_window + pixel_step;
 endmodule

@@ -100,7 +100,13 @@ def memory(q: np.ndarray, columns: int) -> np.ndarray:
 
 
 def simulated(
-    ticket: Ticket, data: bytes, index: int, values: list[np.ndarray], array: Array, stalls: int = 0
+    ticket: Ticket,
+    data: bytes,
+    index: int,
+    values: list[np.ndarray],
+    array: Array,
+    stalls: int = 0,
+    times: int = 1,
 ) -> tuple[np.ndarray, int]:
     """What the hardware gives for a layer of a file and the first image, [out, pixels], and its cycles.
 
@@ -133,7 +139,7 @@ def simulated(
     tiled = [stream for stream in streams(data, decode=False)[1] if stream.layer[0] == shape.name]
     all_kept = not tiled and bool(unpack_bits(layer.mask, layer.free).all())
     stream = tiled[0] if tiled else Stream([shape.name, layer.id], "const", 1, 0, False, [], [], [])
-    given: list[int] = [stalls, array.columns, source.seed, source.rounds, source.freeze == "mixed"]
+    given: list[int] = [stalls, times, array.columns, source.seed, source.rounds, source.freeze == "mixed"]
     given += [freeze.bits, freeze.prune, freeze.lock, shape.out, shape.fan_in]
     given += [whole, channels, *shape.kernel, stride, padding, height, width, out_rows, out_columns]
     given += [out_rows * out_columns, -padding * (row_pitch + pitch) % 2**24, pitch, row_pitch]
@@ -188,12 +194,20 @@ def recoded(ticket: Ticket, index: int, mode: str) -> Ticket:
 
 
 def check(
-    ticket: Ticket, index: int, values: list[np.ndarray], array: Array, mode: str = "", stalls: int = 0
+    ticket: Ticket,
+    index: int,
+    values: list[np.ndarray],
+    array: Array,
+    mode: str = "",
+    stalls: int = 0,
+    times: int = 1,
 ) -> int:
-    """Simulates a layer, in the mode of the file or another, and asserts every value. Returns the cycles."""
+    """Simulates a layer so many times, in the mode of the file or another, and asserts every value. Returns
+    the cycles of the last time.
+    """
     if mode and mode != ticket.layers[index].code.mode:
         ticket = recoded(ticket, index, mode)
-    y, cycles = simulated(ticket, dumps(ticket), index, values, array, stalls)
+    y, cycles = simulated(ticket, dumps(ticket), index, values, array, stalls, times)
     want = by_groups(expected(ticket, place(ticket, index), values), array.rows)
     wrong = np.flatnonzero(y != want)
     name = ticket.layers[index].shape.name

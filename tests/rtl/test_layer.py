@@ -85,7 +85,7 @@ def test_whole_layers(law: str, rounds: int, array: Array, stalls: int) -> None:
         assert ticket.layers[1].code.mode == mode
         for index in range(4):
             assert np.abs(expected(ticket, place(ticket, index), values)).max() > 3
-            check(ticket, index, values, array, stalls=stalls)
+            check(ticket, index, values, array, stalls=stalls, times=2)
 
 
 def test_the_values_are_those_of_the_reference() -> None:
