@@ -33,7 +33,7 @@ UNITS: list[Point] = [
     ("score_planes", {}),
     *(("mask_decoder", {"WIDTH": count}) for count in (1, 2, 4)),
     *(("kept", {"WIDTH": count}) for count in (1, 2, 4)),
-    ("windows", {"COLUMNS": 8}),
+    *(("windows", {"COLUMNS": count}) for count in (4, 8, 16, 32)),
     *(
         ("adder_tile", {"ROWS": rows, "COLUMNS": columns, "ACC": bits})
         for rows in (2, 4)

@@ -17,7 +17,7 @@ from typing import Any
 from slt_infer.hw.description import Hardware, Size
 
 MOST_ROUNDS = 20  # of one generator in a cycle; more are several generators
-COLUMNS = (4, 32)  # least and most of the adder tiles that were counted
+COLUMNS = (4, 32)  # least and most of what was counted
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,12 @@ def parts_of(machine: Hardware) -> dict[str, Part]:
         if adds
         else Part("rtl/ has adders of ternary weights whose sums stay, alone"),
         "multipliers": None,
+        "windows": _windows(machine) if adds and array.flat else None,
         "rounding": _rounding(machine),
         "activations": _memory(machine, machine.activations.bytes, "activation_bit"),
         "weights": _memory(machine, machine.weights.bytes, "weight_bit"),
         "buffer": _memory(machine, decoder.buffer_bytes, "buffer_bit") if decoder.codes else None,
-        "control": Part("loops, addresses, DRAM's interface and wiring are not counted"),
+        "control": Part("other loops and addresses, DRAM's interface and wiring are not counted"),
     }
     if adds and (machine.energy.int8_mac or machine.energy.fp32_mac):
         parts["multipliers"] = Part("not in rtl/; only weights that are stored need them")
@@ -152,6 +153,14 @@ def _adders(machine: Hardware) -> Part:
         return Part(f"adder_tile was counted for {COLUMNS[0]} to {COLUMNS[1]} activations, not {columns}")
     count = tiles * gates("adder_tile", ROWS=rows, COLUMNS=columns, ACC=machine.accumulator_bits)
     return _counted_part(machine, f"{tiles} x adder_tile of {rows} x {columns}", count)
+
+
+def _windows(machine: Hardware) -> Part:
+    """Addresses of the activations, and those that wait for a step."""
+    columns = machine.array.input_channels
+    if not COLUMNS[0] <= columns <= COLUMNS[1]:
+        return Part(f"windows was counted for {COLUMNS[0]} to {COLUMNS[1]} activations, not {columns}")
+    return _counted_part(machine, f"windows of {columns}", gates("windows", COLUMNS=columns))
 
 
 def _rounding(machine: Hardware) -> Part:

@@ -115,8 +115,9 @@ def _run(index: int, layer: Demand, machine: Hardware, units: Units, drain: bool
             units.came_ahead = units.load(units.computed[0], tile.ahead, "pixels", index) + latency
         decoded, made = loaded, 0.0
         if tile.decode:
-            units.decoder = max(units.decoder, loaded, units.computed[0]) + tile.decode
-            decoded = units.decoder + layer.making.lead
+            lead = layer.making.lead  # what is made goes into its buffer so much later
+            units.decoder = max(units.decoder, loaded, units.computed[0] - lead) + tile.decode
+            decoded = units.decoder + lead
         if tile.generate:
             made = units.generator = max(units.generator, units.computed[0]) + tile.generate
         wait = max(0.0, max(ready, loaded, decoded, made) - units.array)

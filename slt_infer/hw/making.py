@@ -60,7 +60,7 @@ def _in_step(mask: Mask, storage: Storage, machine: Hardware, call: float) -> Ma
     calls = (storage.calls - storage.score_calls) // (rows * across)
     mixed = mask.freeze_bits - mask.freeze_calls if calls > 1 else 0
     make = calls * call + generator.block_cycles + mixed * generator.mixed_plane_cycles
-    bits = mask.block_free if storage.decoded == mask.free else mask.block_sizes
+    bits = (mask.block_free if storage.decoded == mask.free else mask.block_sizes).astype(np.int64)
     if not storage.decoded:
         bits = np.zeros_like(bits)
     raw = storage.raw / max(storage.decoded, 1)
@@ -69,12 +69,23 @@ def _in_step(mask: Mask, storage: Storage, machine: Hardware, call: float) -> Ma
     if storage.score_calls:
         planes = storage.score_calls // -(-mask.free // 128) * call + generator.block_cycles
         least, start = max(least, planes / 128), max(start, planes)
-    fill = bits * raw / decoder.raw_bits_per_cycle + np.ceil(bits * (1 - raw) / decoder.bits_per_cycle)
-    # What raw bits wait for now and then, they may wait for between two blocks, where nobody takes any.
-    hidden = raw * min(1.0, max(0.0, decoder.bits_per_cycle / decoder.raw_bits_per_cycle - 1))
-    fill = np.maximum(fill + decoder.block_cycles * (1 - hidden), bits * (1 - raw) * least)
+    fill = raw * _raw_cycles(bits, machine) + np.ceil(bits * (1 - raw) / decoder.bits_per_cycle)
+    fill = np.maximum(fill + decoder.block_cycles, bits * (1 - raw) * least)
     ends = np.arange(mask.tile_rows, rows, mask.tile_rows) - 1  # of every tile but the last
     fill[ends, -1] += start
     taken = np.maximum(make, fill)
     lead = min(make, float(fill.mean())) + max(0.0, start - make)  # the first bits are there after `start`
     return Making(math.ceil(taken.sum()), math.ceil(make * rows * across), math.ceil(lead), taken.sum(axis=1))
+
+
+def _raw_cycles(bits: np.ndarray, machine: Hardware) -> np.ndarray:
+    """Of each block's raw bits: at the rate of coded ones, with pauses of a cycle that make up for what is
+    slower. A pause between two blocks costs nothing: nobody takes bits there.
+    """
+    raw = machine.decoder.raw_bits_per_cycle
+    rate = max(raw, machine.decoder.bits_per_cycle)
+    pause, group = 1 / raw - 1 / rate, max(1, int(rate))  # of a bit; bits that come together
+    ends = np.cumsum(bits).reshape(bits.shape)
+    first = -((bits - ends) // group) * group  # that is not there already
+    pauses = np.floor((ends - 1) * pause + 1e-6) - np.floor(first * pause + 1e-6)
+    return bits / rate + np.maximum(pauses, 0)

@@ -55,6 +55,7 @@ def test_a_ticket_machine_is_made_of_counted_units() -> None:
         "threefry", PER_CYCLE=1
     )
     assert ours["rounding"].gates == gates("requantise", POW2=0)
+    assert ours["windows"].gates == gates("windows", COLUMNS=8)
 
 
 def test_what_is_not_in_rtl_is_unknown() -> None:
