@@ -14,18 +14,17 @@ void take_larger(int8_t* most, const int8_t* values, size_t count) {
 }  // namespace
 
 // Down the columns of the image first, then along the row of what is largest in each: both go over
-// bytes side by side, and only what the stride leaves is picked one by one. Threads share the rows,
-// as they do those of a convolution: what one made it reads again.
+// bytes side by side, and only what the stride leaves is picked one by one.
 void max_pool2d_int8(const int8_t* x, size_t planes, const PoolShape& s, int8_t* out,
                      Threads& threads) {
     const size_t columns = s.out_columns(), rows = s.out_rows();
     const size_t places = s.width + 2 * size_t{s.padding} - s.kernel + 1;  // windows of stride 1
     threads.run([&](uint32_t part) {
         std::vector<int8_t> padded(s.width + 2 * size_t{s.padding}, -128), largest(places);
-        const auto [begin, end] = share(s.out_rows(), 1, part, threads.count());
-        for (size_t plane = 0; plane < planes; ++plane) {
+        const auto [begin, end] = share(static_cast<uint32_t>(planes), 1, part, threads.count());
+        for (size_t plane = begin; plane < end; ++plane) {
             const int8_t* image = x + plane * s.height * s.width;
-            for (size_t row = begin; row < end; ++row) {
+            for (size_t row = 0; row < rows; ++row) {
                 int8_t* of_columns = padded.data() + s.padding;
                 std::fill_n(of_columns, s.width, static_cast<int8_t>(-128));
                 for (uint32_t i = 0; i < s.kernel; ++i) {
