@@ -10,128 +10,162 @@ namespace slt {
 
 namespace {
 
-constexpr size_t kBlock = 128;
-
-size_t panel_rows(uint32_t fan_in) {
-    return size_t{fan_in / 128} * kBlockRows + (fan_in % 128 ? fan_in % 128 + 1 : 0);
-}
-
-// Images as panels (conv_inl.h); the panels of a group follow each other.
-struct Panels {
-    uint32_t fan_in, blocks, width;  // width: floats of a panel row
-    size_t pixels, count;            // of all images; panels of a group
-    const float* data;
-
-    size_t floats() const { return panel_rows(fan_in) * width; }
-    const float* panel(size_t group, size_t index) const {
-        return data + (group * count + index) * floats();
-    }
-    size_t end(size_t index) const { return std::min(pixels, (index + 1) * width); }
-};
+constexpr uint32_t kBlock = 128;
+// Rows whose sums a thread has at once: in its second-level cache, and enough to make panels for.
+constexpr uint32_t kSumRows = 512;
 
 uint32_t panel_width(uint32_t bundle, const Ops& ops) { return 4 / bundle * ops.float_lanes; }
 
-Panels make_panels(const float* x, size_t n, const ConvShape& s, uint32_t width, Workspace& work) {
-    Panels panels{
-        s.kernel_rows * s.kernel_columns * s.inputs(), 0, width, n * s.out_pixels(), 0, nullptr};
-    panels.blocks = static_cast<uint32_t>((panels.fan_in + kBlock - 1) / kBlock);
-    panels.count = (panels.pixels + width - 1) / width;
-    if (padded_size(s) * n >= uint64_t{1} << 32)
-        throw std::length_error("an image of 2^32 numbers, padding included");
-    float* data = room(work.panels, s.groups * panels.count * panels.floats() + 16);
-    data += (64 - reinterpret_cast<uintptr_t>(data) % 64) % 64 / sizeof(float);
-    panels.data = data;
-    const float* images = pad_images(x, n, s, work.padded, work.threads);
-    const std::vector<uint32_t> offsets = position_offsets(s);
-    const size_t group_floats = padded_size(s) / s.groups;
-    work.threads.run([&](uint32_t part) {
-        std::vector<Run> runs;
-        const auto [begin, end] =
-            share(static_cast<uint32_t>(panels.count), 1, part, work.threads.count());
-        for (size_t index = begin; index < end; ++index) {
-            find_runs(s, index * width, panels.end(index), runs);
-            for (size_t group = 0; group < s.groups; ++group) {
-                float* to = data + (group * panels.count + index) * panels.floats();
-                const auto gather = [&](size_t first, size_t rows) {  // and a row of zeros
-                    work.ops.gather_rows(images + group * group_floats, offsets.data() + first,
-                                         static_cast<uint32_t>(rows), runs.data(),
-                                         static_cast<uint32_t>(runs.size()), s.stride, width, to);
-                    to = std::fill_n(to + rows * width, width, 0.0f);
-                };
-                size_t first = 0;
-                for (; first + kBlock <= panels.fan_in; first += kBlock) {
-                    gather(first, kBlock / 2);
-                    gather(first + kBlock / 2, kBlock / 2);
-                }
-                if (first < panels.fan_in) gather(first, panels.fan_in - first);
-            }
-        }
-    });
-    return panels;
-}
+float* aligned(float* p) { return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / sizeof *p; }
 
-// out [image][channel][pixel] of one row of sums over the pixels [begin, end) of all images.
-void store(const float* sums, size_t begin, size_t end, size_t row, size_t rows, size_t pixels,
-           const Epilogue& e, float* out, const Ops& ops) {
-    while (begin < end) {
-        const size_t image = begin / pixels, pixel = begin % pixels;
-        const size_t length = std::min(pixels - pixel, end - begin);
-        float* to = out + (image * rows + row) * pixels + pixel;
-        if (e.scale) {
-            ops.scale_shift(sums, length, e.scale[row], e.shift ? e.shift + row : nullptr, e.relu,
-                            to);
-        } else {
-            std::memcpy(to, sums, sizeof(float) * length);
-        }
-        sums += length, begin += length;
+// Images as panels (conv_inl.h), which are made block by block where they are used.
+class Panels {
+  public:
+    Panels(const float* x, size_t n, const ConvShape& s, uint32_t width, Workspace& work)
+        : shape_(s),
+          work_(work),
+          fan_in_(s.kernel_rows * s.kernel_columns * s.inputs()),
+          width_(width),
+          pixels_(n * s.out_pixels()),
+          offsets_(position_offsets(s)) {
+        if (padded_size(s) * n >= uint64_t{1} << 32)
+            throw std::length_error("an image of 2^32 numbers, padding included");
+        images_ = pad_images(x, n, s, work.padded, work.threads);
     }
-}
 
-// Where the results of a convolution go, and of which group its rows are.
-struct Destination {
-    uint32_t out, group_rows;
-    size_t pixels;  // of one image
-    Epilogue epilogue;
-    float* to;
+    uint32_t fan_in() const { return fan_in_; }
+    uint32_t blocks() const { return (fan_in_ + kBlock - 1) / kBlock; }
+    uint32_t width() const { return width_; }
+    size_t count() const { return (pixels_ + width_ - 1) / width_; }  // of a group
+    size_t begin(size_t index) const { return index * width_; }
+    size_t end(size_t index) const { return std::min(pixels_, (index + 1) * width_); }
+    void runs(size_t index, std::vector<Run>& runs) const {
+        find_runs(shape_, begin(index), end(index), runs);
+    }
+
+    // A block of a panel with these runs, in the thread's own memory, there until its next call.
+    const float* make(size_t group, uint32_t block, const std::vector<Run>& runs,
+                      uint32_t part) const {
+        float* to = aligned(room(work_.block[part], size_t{kBlockRows} * width_ + 16));
+        const size_t first = size_t{block} * kBlock;
+        const uint32_t rows = std::min(kBlock, fan_in_ - block * kBlock);
+        work_.ops.gather_block(images_ + group * (padded_size(shape_) / shape_.groups),
+                               offsets_.data() + first, rows, runs.data(),
+                               static_cast<uint32_t>(runs.size()), shape_.stride, width_, to);
+        return to;
+    }
+
+  private:
+    const ConvShape& shape_;
+    Workspace& work_;
+    uint32_t fan_in_, width_;  // floats of a panel row
+    size_t pixels_;            // of all images
+    std::vector<uint32_t> offsets_;
+    const float* images_;
 };
 
-void multiply(const ListRows& rows, uint32_t bundle, const Panels& panels, const Destination& d,
-              std::vector<float>& buffer, const Ops& ops) {
-    const uint32_t bundles = (rows.count + bundle - 1) / bundle;
-    const size_t floats = size_t{bundles} * bundle * panels.width;
-    float* sums = room(buffer, floats + 16);
-    sums += (64 - reinterpret_cast<uintptr_t>(sums) % 64) % 64 / sizeof(float);
-    for (size_t index = 0; index < panels.count; ++index) {
-        const float* block = panels.panel(rows.first / d.group_rows, index);
-        const uint8_t* lists = rows.lists;
-        std::fill_n(sums, floats, 0.0f);
-        for (uint32_t b = 0; b < panels.blocks; ++b, block += size_t{kBlockRows} * panels.width) {
-            lists = ops.accumulate_lists(lists, bundles, bundle, block, sums);
-        }
-        for (uint32_t row = 0; row < rows.count; ++row) {
-            store(sums + size_t{row} * panels.width, index * panels.width, panels.end(index),
-                  rows.first + row, d.out, d.pixels, d.epilogue, d.to, ops);
+// A convolution of panels, and where its results go.
+struct Product {
+    const Panels& panels;
+    uint32_t bundle, rows, group_rows;  // rows: output channels, of all groups and of one
+    size_t pixels;                      // of one image
+    Epilogue epilogue;
+    float* to;
+    Workspace& work;
+
+    // Lists of one convolution group, and how many rows they have.
+    struct Span {
+        const ListRows* lists;
+        size_t count;
+        uint32_t rows;
+    };
+
+    // The results of `count` rows from `first` on in a panel; sums [count][width].
+    void store(uint32_t first, uint32_t count, size_t index, const float* sums) const {
+        const Epilogue& e = epilogue;
+        const size_t end = panels.end(index);
+        for (size_t at = panels.begin(index); at < end;) {
+            const size_t image = at / pixels, pixel = at % pixels;
+            const size_t length = std::min(pixels - pixel, end - at);
+            work.ops.store_rows(sums, panels.width(), count, length, e.scale ? e.scale + first : nullptr,
+                                e.shift ? e.shift + first : nullptr, e.relu,
+                                to + (image * rows + first) * pixels + pixel, pixels);
+            sums += length, at += length;
         }
     }
-}
 
-// Rows of planes, divided among the threads: lists of some rows, then their products, until all are
-// done.
-void multiply_planes(const PlaneRows& rows, uint32_t bundle, const Panels& panels,
-                     const Destination& d, Workspace& work) {
-    work.threads.run([&](uint32_t part) {
-        ListMaker maker(panels.fan_in, bundle, work.ops);
-        const auto [begin, end] = share(rows.count, bundle, part, work.threads.count());
-        for (uint32_t row = begin; row < end;) {
-            const uint32_t group_end =
-                ((rows.first + row) / d.group_rows + 1) * d.group_rows - rows.first;
-            const ListRows made =
-                maker.make(rows.part(row, std::min(end, group_end)), 0, work.weights.lists[part]);
-            multiply(made, bundle, panels, d, work.sums[part], work.ops);
-            row += made.count;
+    // The span's results of one panel.
+    void multiply(const Span& span, size_t index, uint32_t part) const {
+        const uint32_t width = panels.width();
+        const size_t group = span.lists->first / group_rows;
+        const auto bundles = [&](const ListRows& rows) { return (rows.count + bundle - 1) / bundle; };
+        float* sums = aligned(
+            room(work.sums[part], (span.rows + span.count * (bundle - 1)) * size_t{width} + 16));
+        std::vector<Run> runs;
+        panels.runs(index, runs);
+        std::vector<const uint8_t*> lists;
+        for (size_t i = 0; i < span.count; ++i) lists.push_back(span.lists[i].lists);
+        for (uint32_t b = 0; b < panels.blocks(); ++b) {
+            const float* block = panels.make(group, b, runs, part);
+            float* acc = sums;
+            for (size_t i = 0; i < span.count; ++i) {
+                const uint32_t here = bundles(span.lists[i]);
+                lists[i] = work.ops.accumulate_lists(lists[i], here, bundle, block, b == 0, acc);
+                acc += size_t{here} * bundle * width;
+            }
         }
-    });
-}
+        for (size_t i = 0; i < span.count; ++i) {
+            const ListRows& rows = span.lists[i];
+            store(rows.first, rows.count, index, sums);
+            sums += size_t{bundles(rows)} * bundle * width;
+        }
+    }
+
+    // All panels with rows that lists are there of, in ascending order: a panel with as many rows
+    // as keep all threads at work.
+    void multiply(const std::vector<ListRows>& lists) const {
+        uint32_t total = 0;
+        for (const ListRows& rows : lists) total += rows.count;
+        const size_t shares = (4 * work.threads.count() + panels.count() - 1) / panels.count();
+        const uint32_t most = work.threads.count() == 1
+                                  ? kSumRows
+                                  : std::min<uint32_t>(kSumRows, static_cast<uint32_t>(total / shares));
+        std::vector<Span> spans;
+        for (const ListRows& rows : lists) {
+            const bool joins = !spans.empty() && spans.back().rows + rows.count <= most &&
+                               spans.back().lists->first / group_rows == rows.first / group_rows;
+            if (!joins) spans.push_back({&rows, 0, 0});
+            ++spans.back().count;
+            spans.back().rows += rows.count;
+        }
+        Work items(static_cast<uint32_t>(spans.size() * panels.count()));
+        work.threads.run([&](uint32_t part) {
+            for (uint32_t item; items.next(item);)
+                multiply(spans[item / panels.count()], item % panels.count(), part);
+        });
+    }
+
+    // Rows of planes: each thread makes lists of some of its share of them, then all multiply with
+    // all lists, until all are done.
+    void multiply(const PlaneRows& planes) const {
+        const uint32_t threads = work.threads.count();
+        std::vector<uint32_t> done(threads);
+        for (uint32_t total = 0; total < planes.count;) {
+            std::vector<std::vector<ListRows>> made(threads);
+            work.threads.run([&](uint32_t part) {
+                const auto [begin, end] = share(planes.count, bundle, part, threads);
+                ListMaker maker(panels.fan_in(), group_rows, bundle, work.ops);
+                made[part] =
+                    maker.make(planes.part(begin + done[part], end), work.weights.lists[part]);
+                for (const ListRows& list : made[part]) done[part] += list.count;
+            });
+            std::vector<ListRows> lists;
+            for (const auto& some : made) lists.insert(lists.end(), some.begin(), some.end());
+            for (const ListRows& list : lists) total += list.count;
+            multiply(lists);
+        }
+    }
+};
 
 }  // namespace
 
@@ -139,6 +173,7 @@ Workspace::Workspace(const WeightMemoryPtr& memory, uint32_t thread_count, const
     : threads(thread_count),
       weights(memory, threads.count()),
       ops(table),
+      block(threads.count()),
       sums(threads.count()),
       padded_bytes(threads.count()),
       short_panels(threads.count()),
@@ -177,10 +212,9 @@ size_t LayerWeights::resident_bytes() const {
 }
 
 double LayerWeights::scratch_bytes(const Ops& ops) const {
-    const uint32_t width = panel_width(bundle_for(shape_.out_pixels(), ops), ops);
-    const double panels = static_cast<double>((shape_.out_pixels() + width - 1) / width);
-    const double rows = static_cast<double>(panel_rows(fan_in_));
-    return 4.0 * (shape_.groups * panels * rows * width + static_cast<double>(padded_size(shape_)));
+    const double width = panel_width(bundle_for(shape_.out_pixels(), ops), ops);
+    const double rows = kBlockRows + std::min(out_, kSumRows);
+    return 4.0 * (rows * width + static_cast<double>(padded_size(shape_)));
 }
 
 void LayerWeights::visit_planes(Workspace& work,
@@ -193,25 +227,17 @@ void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, fl
                           Workspace& work) const {
     const size_t image = size_t{shape_.channels} * shape_.height * shape_.width;
     const size_t chunk =
-        std::max<size_t>(1, static_cast<size_t>(kPanelBytes / scratch_bytes(work.ops)));
+        std::max<size_t>(1, kPanelBytes / (sizeof(float) * padded_size(shape_)));
     for (size_t first = 0; first < n; first += chunk) {
-        const size_t images = std::min(chunk, n - first);
-        const uint32_t bundle =
-            lists_ ? lists_->bundle() : bundle_for(images * shape_.out_pixels(), work.ops);
-        const Panels panels =
-            make_panels(x + first * image, images, shape_, panel_width(bundle, work.ops), work);
-        const Destination to{out_, out_ / shape_.groups, shape_.out_pixels(), epilogue,
-                             out + first * out_ * shape_.out_pixels()};
+        const size_t images = std::min(chunk, n - first), pixels = shape_.out_pixels();
+        const uint32_t bundle = lists_ ? lists_->bundle() : bundle_for(images * pixels, work.ops);
+        const Panels panels(x + first * image, images, shape_, panel_width(bundle, work.ops), work);
+        const Product product{panels, bundle,   out_, out_ / shape_.groups,
+                              pixels, epilogue, out + first * out_ * pixels, work};
         if (lists_) {
-            work.threads.run([&](uint32_t part) {
-                for (size_t group = part; group < lists_->groups(); group += work.threads.count()) {
-                    multiply(lists_->group(group), bundle, panels, to, work.sums[part], work.ops);
-                }
-            });
+            product.multiply(lists_->rows());
         } else {
-            visit_planes(work, [&](const PlaneRows& rows) {
-                multiply_planes(rows, bundle, panels, to, work);
-            });
+            visit_planes(work, [&](const PlaneRows& rows) { product.multiply(rows); });
         }
     }
 }

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "weights.h"
+#include "lists.h"
 
 namespace slt {
 
@@ -34,8 +34,8 @@ struct Workspace {
     Threads threads;
     WeightScratch weights;
     const Ops& ops;
-    std::vector<float> panels, padded;     // of activations
-    std::vector<std::vector<float>> sums;  // one per thread
+    std::vector<float> padded;                    // of activations
+    std::vector<std::vector<float>> block, sums;  // one per thread
     // The same of int8 layers, one per thread: what threads write they do not share.
     std::vector<std::vector<int8_t>> padded_bytes;
     std::vector<std::vector<int16_t>> short_panels;
@@ -43,7 +43,7 @@ struct Workspace {
     std::vector<std::vector<int32_t>> int_sums;
 };
 
-// The largest panel scratch of more than one image, in bytes.
+// The largest panels, or padded copies, of more than one image, in bytes.
 constexpr size_t kPanelBytes = size_t{4} << 20;
 
 // The weights of one layer, in the form its kernel reads.
@@ -61,8 +61,8 @@ class LayerWeights {
     uint32_t fan_in() const { return fan_in_; }
     const char* kept_name() const { return lists_ ? "lists" : planes_ ? "planes" : "none"; }
     size_t resident_bytes() const;
-    // Bytes of panels and of the padded image that conv2d wants for one image; a double, which
-    // cannot overflow.
+    // Bytes that conv2d wants for one image, in one thread: the padded image, a panel's block, sums;
+    // a double, which cannot overflow.
     double scratch_bytes(const Ops& ops) const;
 
     // x [n, channels, height, width] to out [n, out, rows, columns].

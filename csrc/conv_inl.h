@@ -51,52 +51,67 @@ inline uint32_t trailing_zeros(uint64_t bits) {
 #endif
 }
 
-// Panel rows of the set bits of half a block, which begins at row `first`, into bytes `stride`
-// apart. The first kAhead bytes are written without a branch: those behind the last bit name row
-// first + 64, one of zeros.
-inline uint8_t* list_word(uint64_t bits, uint32_t first, uint8_t* out, size_t stride) {
-    constexpr uint32_t kAhead = 6;
-    uint8_t* end = out + size_t(__builtin_popcountll(bits)) * stride;
-#pragma GCC unroll 6
-    for (uint32_t i = 0; i < kAhead; ++i, out += stride) {
-        *out = uint8_t(first + trailing_zeros(bits));
-        bits &= bits - 1;
-    }
-    for (; __builtin_expect(bits != 0, 0); bits &= bits - 1, out += stride) {
-        *out = uint8_t(first + trailing_zeros(bits));
-    }
-    return end;
-}
-
-inline void fill_bytes(uint8_t* out, size_t size, uint8_t value) {
-    for (size_t i = 0; i < size; i += 64) __builtin_memset(out + i, value, 64);
-}
-
-template <size_t kStride>
-inline void list_whole(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
-                       uint32_t steps, uint8_t* out) {
-    fill_bytes(out, steps * kStride, 64);
-    for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words, out += 2) {
-        uint8_t* plus = list_word(kept[0] & ~sign[0], 0, out, kStride);
-        uint8_t* minus = list_word(sign[0], 0, out + 1, kStride);
-        list_word(kept[1] & ~sign[1], 65, plus, kStride);
-        list_word(sign[1], 65, minus, kStride);
-    }
-}
-
-inline void list_short(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
-                       uint32_t bundle, uint32_t positions, uint32_t steps, uint8_t* out) {
-    const size_t stride = 2 * size_t(bundle);
-    fill_bytes(out, steps * stride, uint8_t(positions));
-    for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words, out += 2) {
-        uint8_t* at[2] = {out, out + 1};
-        for (uint32_t half = 0; half < 2; ++half) {
-            for (uint64_t bits = kept[half]; bits; bits &= bits - 1) {
-                const uint32_t j = trailing_zeros(bits), minus = uint32_t(sign[half] >> j & 1);
-                *at[minus] = uint8_t(64 * half + j);
-                at[minus] += stride;
-            }
+struct BitTable {
+    uint8_t positions[256][8];
+};
+constexpr BitTable make_bit_table() {
+    BitTable table{};
+    for (int bits = 0; bits < 256; ++bits) {
+        for (int i = 0, n = 0; i < 8; ++i) {
+            if (bits >> i & 1) table.positions[bits][n++] = uint8_t(i);
         }
+    }
+    return table;
+}
+constexpr BitTable kBitTable = make_bit_table();
+
+// The positions of a word's set bits, plus `first`; writes up to 8 entries behind them.
+inline uint8_t* list_bits(uint64_t bits, uint32_t first, uint8_t* out) {
+    uint64_t begin = first * 0x0101010101010101u;
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < 8; ++i, begin += 0x0808080808080808u) {
+        const uint32_t byte = uint8_t(bits >> 8 * i);
+        uint64_t eight;  // little-endian machines only
+        __builtin_memcpy(&eight, kBitTable.positions[byte], 8);
+        eight += begin;  // no carry: a position is below 256
+        __builtin_memcpy(out, &eight, 8);
+        out += __builtin_popcount(byte);
+    }
+    return out;
+}
+
+typedef uint8_t ListBytes __attribute__((vector_size(16)));
+
+// The list of `rows` rows as a bundle of kLists / 2: first the lists one by one, filled up with the
+// row of zeros, then step by step. The second word's positions begin at panel row `second`.
+template <uint32_t kLists>
+void list_rows(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
+               uint32_t second, uint8_t zeros, uint32_t steps, uint8_t* out) {
+    uint8_t lists[kLists][128 + 64];
+    for (uint32_t i = 0; i < kLists; ++i) __builtin_memset(lists[i], zeros, sizeof lists[i]);
+    for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words) {
+        const auto list = [&](uint64_t first_word, uint64_t second_word, uint8_t* to) {
+            to = list_bits(second_word, second, list_bits(first_word, 0, to));
+            __builtin_memset(to, zeros, 8);  // what stands behind the last one
+        };
+        list(kept[0] & ~sign[0], kept[1] & ~sign[1], lists[2 * r]);
+        list(sign[0], sign[1], lists[2 * r + 1]);
+    }
+    for (uint32_t step = 0; step < steps; step += 16, out += 16 * kLists) {
+        ListBytes parts[kLists], mixed[kLists];
+        for (uint32_t i = 0; i < kLists; ++i)
+            __builtin_memcpy(&parts[i], lists[i] + step, sizeof parts[i]);
+        for (uint32_t n = 1; n < kLists; n *= 2) {
+            for (uint32_t i = 0; i < kLists / 2; ++i) {
+                const ListBytes a = parts[i], b = parts[i + kLists / 2];
+                mixed[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5,
+                                                       21, 6, 22, 7, 23);
+                mixed[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12,
+                                                           28, 13, 29, 14, 30, 15, 31);
+            }
+            for (uint32_t i = 0; i < kLists; ++i) parts[i] = mixed[i];
+        }
+        __builtin_memcpy(out, parts, sizeof parts);
     }
 }
 
@@ -104,91 +119,202 @@ inline void list_short(const uint64_t* kept, const uint64_t* sign, size_t row_wo
 // `positions`. May write up to kListPadding bytes behind the list.
 void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
                  uint32_t bundle, uint32_t positions, uint32_t steps, uint8_t* out) {
-    if (positions < 128) {
-        list_short(kept, sign, row_words, rows, bundle, positions, steps, out);
-    } else if (bundle == 1) {
-        list_whole<2>(kept, sign, row_words, rows, steps, out);
-    } else if (bundle == 2) {
-        list_whole<4>(kept, sign, row_words, rows, steps, out);
-    } else {
-        list_whole<8>(kept, sign, row_words, rows, steps, out);
+    const uint32_t second = positions == 128 ? 65 : 64;
+    const uint8_t zeros = uint8_t(positions == 128 ? 64 : positions);
+    const auto list = bundle == 1 ? list_rows<2> : bundle == 2 ? list_rows<4> : list_rows<8>;
+    list(kept, sign, row_words, rows, second, zeros, steps, out);
+}
+
+// A compiler left to itself puts additions to one sum side by side, where each waits for the one
+// before, or adds up loads first, which takes half as many instructions more.
+template <class V>
+inline V in_order(V sum) {
+#if defined(__x86_64__)
+    __asm__("" : "+v"(sum));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(sum));
+#endif
+    return sum;
+}
+
+// Adds the panel rows that kCount entries of a list name to the sums, whose turn it is in a cycle.
+// The entries are loaded as one number: a processor that loads two vectors a cycle, and adds them
+// as fast, has no load to spare for each of them.
+template <uint32_t kCount, uint32_t kSums, uint32_t kVectors>
+inline const uint8_t* add_rows(const uint8_t* list, const float* block,
+                               f32v (&sums)[kSums][kVectors]) {
+    uint64_t entries = 0;
+    __builtin_memcpy(&entries, list, kCount);
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < kCount; ++i) {
+        const float* row = block + size_t(uint8_t(entries >> 8 * i)) * (kVectors * kFloats);
+#pragma GCC unroll 4
+        for (uint32_t v = 0; v < kVectors; ++v) {
+            f32v& sum = sums[i % kSums][v];
+            sum = in_order(sum + load_floats(row + v * kFloats));
+        }
     }
+    return list + kCount;
 }
 
 // One block of `bundles` bundles of kRows rows: acc [bundles * kRows][width] += plus sums - minus
-// sums. Returns the end of the lists.
-template <uint32_t kRows, uint32_t kVectors>
+// sums, or where kFirst +0 plus that. Returns the end of the lists.
+template <uint32_t kRows, uint32_t kVectors, bool kFirst>
 const uint8_t* accumulate(const uint8_t* list, uint32_t bundles, const float* block, float* acc) {
-    constexpr uint32_t kWidth = kVectors * kFloats;
+    constexpr uint32_t kWidth = kVectors * kFloats, kSums = 2 * kRows;
     for (; bundles; --bundles, acc += kRows * kWidth) {
-        f32v plus[kRows][kVectors] = {}, minus[kRows][kVectors] = {};
-        for (uint32_t steps = *list++; steps; --steps, list += 2 * kRows) {
-#pragma GCC unroll 4
-            for (uint32_t r = 0; r < kRows; ++r) {
-                const float* p = block + size_t(list[2 * r]) * kWidth;
-                const float* m = block + size_t(list[2 * r + 1]) * kWidth;
-#pragma GCC unroll 4
-                for (uint32_t v = 0; v < kVectors; ++v) {
-                    plus[r][v] += load_floats(p + v * kFloats);
-                    minus[r][v] += load_floats(m + v * kFloats);
-                }
-            }
-        }
+        f32v sums[kSums][kVectors] = {};  // of each row, plus and minus
+        const uint32_t entries = kSums * *list++;
+        for (uint32_t turns = entries / 8; turns; --turns) list = add_rows<8>(list, block, sums);
+        if (entries & 4) list = add_rows<4>(list, block, sums);
+        if (kSums == 2 && entries & 2) list = add_rows<2>(list, block, sums);
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
             for (uint32_t v = 0; v < kVectors; ++v) {
                 float* at = acc + (r * kVectors + v) * kFloats;
-                store_floats(at, load_floats(at) + (plus[r][v] - minus[r][v]));
+                const f32v before = kFirst ? f32v{} : load_floats(at);
+                store_floats(at, before + (sums[2 * r][v] - sums[2 * r + 1][v]));
             }
         }
     }
     return list;
 }
 
+template <bool kFirst>
+const uint8_t* accumulate_bundles(const uint8_t* list, uint32_t bundles, uint32_t bundle,
+                                  const float* block, float* acc) {
+    if (bundle == 1) return accumulate<1, 4, kFirst>(list, bundles, block, acc);
+    if (bundle == 2) return accumulate<2, 2, kFirst>(list, bundles, block, acc);
+    return accumulate<4, 1, kFirst>(list, bundles, block, acc);
+}
+
 const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t bundle,
-                                const float* block, float* acc) {
-    if (bundle == 1) return accumulate<1, 4>(list, bundles, block, acc);
-    if (bundle == 2) return accumulate<2, 2>(list, bundles, block, acc);
-    return accumulate<4, 1>(list, bundles, block, acc);
+                                const float* block, bool first, float* acc) {
+    return first ? accumulate_bundles<true>(list, bundles, bundle, block, acc)
+                 : accumulate_bundles<false>(list, bundles, bundle, block, acc);
 }
 
-template <uint32_t kCount>
-inline void copy_runs(const float* from, const Run* runs, uint32_t count, float* to) {
-    for (; count; --count, ++runs, to += kCount)
-        __builtin_memcpy(to, from + runs->from, 4 * kCount);
-}
-
-// Fills `rows` panel rows of `width` floats: row i takes, for each run in order, `length` pixels
-// `stride` apart from image + offsets[i] + run.from; what the runs leave of the row is zeroed.
-void gather_rows(const float* image, const uint32_t* offsets, uint32_t rows, const Run* runs,
-                 uint32_t count, uint32_t stride, uint32_t width, float* to) {
-    uint32_t same = runs[0].length;
-    uint32_t filled = 0;
-    for (uint32_t i = 0; i < count; ++i) {
-        if (runs[i].length != same) same = 0;
-        filled += runs[i].length;
+// A vector of kSize floats; its floats 0, 2, 4, ... and those of a second one, which begins one
+// float before the end of the first.
+template <uint32_t kSize>
+struct Floats;
+template <>
+struct Floats<4> {
+    typedef float V __attribute__((vector_size(16)));
+    static V every_second(V a, V b) { return __builtin_shufflevector(a, b, 0, 2, 5, 7); }
+};
+#if defined(__AVX2__)
+template <>
+struct Floats<8> {
+    typedef float V __attribute__((vector_size(32)));
+    static V every_second(V a, V b) {
+        return __builtin_shufflevector(a, b, 0, 2, 4, 6, 9, 11, 13, 15);
     }
-    for (uint32_t row = 0; row < rows; ++row, to += width) {
-        const float* from = image + offsets[row];
-        if (stride == 1 && same == 4) {
-            copy_runs<4>(from, runs, count, to);
-        } else if (stride == 1 && same == 8) {
-            copy_runs<8>(from, runs, count, to);
-        } else if (stride == 1 && same == 16) {
-            copy_runs<16>(from, runs, count, to);
-        } else if (stride == 1 && same == 32) {
-            copy_runs<32>(from, runs, count, to);
+};
+#endif
+#if defined(__AVX512F__)
+template <>
+struct Floats<16> {
+    typedef float V __attribute__((vector_size(64)));
+    static V every_second(V a, V b) {
+        return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29,
+                                       31);
+    }
+};
+#endif
+
+template <uint32_t kSize, uint32_t kStride>
+inline void copy_piece(const float* from, float* to) {
+    if constexpr (kStride == 1) {
+        __builtin_memcpy(to, from, 4 * kSize);
+    } else {
+        typename Floats<kSize>::V a, b;
+        __builtin_memcpy(&a, from, sizeof a);
+        __builtin_memcpy(&b, from + kSize - 1, sizeof b);
+        a = Floats<kSize>::every_second(a, b);
+        __builtin_memcpy(to, &a, sizeof a);
+    }
+}
+
+// What a panel row copies, in pieces of kSize floats kStride apart: their places.
+template <uint32_t kSize, uint32_t kStride>
+struct Pieces {
+    uint32_t count = 0;
+    uint32_t from[64], to[64];  // a panel row has 64 floats at most
+
+    // A run of kSize pixels or more; its last two pieces may overlap.
+    void add_run(const Run& run, uint32_t to_at) {
+        for (uint32_t j = 0; j < run.length; j += kSize) {
+            const uint32_t at = j + kSize <= run.length ? j : run.length - kSize;
+            from[count] = run.from + at * kStride;
+            to[count++] = to_at + at;
+        }
+    }
+    void copy(const float* image, float* row) const {
+        for (uint32_t i = 0; i < count; ++i)
+            copy_piece<kSize, kStride>(image + from[i], row + to[i]);
+    }
+    // The rows of four pieces, whose places stay in registers.
+    void copy_fours(const float* image, const uint32_t* offsets, uint32_t rows, uint32_t width,
+                   float* row) const {
+        size_t place[4], at[4];
+        for (uint32_t i = 0; i < 4; ++i) place[i] = from[i], at[i] = to[i];
+        for (uint32_t j = 0; j < rows; ++j, row += width) {
+            const float* pixels = image + offsets[j];
+#pragma GCC unroll 4
+            for (uint32_t i = 0; i < 4; ++i)
+                copy_piece<kSize, kStride>(pixels + place[i], row + at[i]);
+        }
+    }
+};
+
+// The pieces of all runs; single pixels where `stride` is not kStride or a run is short.
+template <uint32_t kStride>
+void gather_pieces(const float* image, const uint32_t* offsets, uint32_t positions, const Run* runs,
+                   uint32_t count, uint32_t stride, uint32_t width, float* block) {
+    Pieces<kFloats, kStride> vectors;
+    Pieces<4, kStride> fours;
+    Pieces<1, 1> pixels;
+    uint32_t filled = 0;
+    for (uint32_t i = 0; i < count; filled += runs[i].length, ++i) {
+        if (stride == kStride && runs[i].length >= kFloats) {
+            vectors.add_run(runs[i], filled);
+        } else if (stride == kStride && runs[i].length >= 4) {
+            fours.add_run(runs[i], filled);
         } else {
-            float* at = to;
-            for (uint32_t i = 0; i < count; ++i) {
-                const float* pixel = from + runs[i].from;
-                for (uint32_t j = 0; j < runs[i].length; ++j) at[j] = pixel[size_t(j) * stride];
-                at += runs[i].length;
+            for (uint32_t j = 0; j < runs[i].length; ++j)
+                pixels.add_run({runs[i].from + j * stride, 1}, filled + j);
+        }
+    }
+    const bool four = filled == width && pixels.count == 0 && vectors.count + fours.count == 4;
+    const uint32_t part = positions == 128 ? 64 : positions;  // each with a row of zeros behind
+    for (; positions; positions -= part, offsets += part, block += (part + 1) * width) {
+        for (uint32_t j = 0; j < width; ++j) block[part * width + j] = 0;
+        if (four && vectors.count == 4) {
+            vectors.copy_fours(image, offsets, part, width, block);
+        } else if (four && fours.count == 4) {
+            fours.copy_fours(image, offsets, part, width, block);
+        } else {
+            for (uint32_t i = 0; i < part; ++i) {
+                const float* from = image + offsets[i];
+                float* to = block + i * width;
+                vectors.copy(from, to);
+                fours.copy(from, to);
+                pixels.copy(from, to);
+                for (uint32_t j = filled; j < width; ++j) to[j] = 0;
             }
         }
-        for (uint32_t j = filled; j < width; ++j) to[j] = 0;
     }
+}
+
+// Fills a block of a panel of `width` floats: the row of position i takes, for each run in order,
+// `length` pixels `stride` apart from image + offsets[i] + run.from; what the runs leave of the row
+// is zeroed.
+void gather_block(const float* image, const uint32_t* offsets, uint32_t positions, const Run* runs,
+                  uint32_t count, uint32_t stride, uint32_t width, float* block) {
+    const auto gather = stride == 2 ? gather_pieces<2> : gather_pieces<1>;
+    gather(image, offsets, positions, runs, count, stride, width, block);
 }
 
 // out = x * scale + shift (two roundings; no shift: null), then max(., 0) where relu.
@@ -198,6 +324,37 @@ void scale_shift(const float* x, size_t count, float scale, const float* shift, 
         float y = x[i] * scale;
         if (shift) y = y + *shift;
         out[i] = relu && !(y > 0) ? 0.0f : y;
+    }
+}
+
+template <bool kRelu>
+inline void store_row(const float* sums, size_t count, float scale, float shift, float* out) {
+    size_t i = 0;
+    for (; i + kFloats <= count; i += kFloats) {
+        const f32v y = load_floats(sums + i) * scale + shift;
+        store_floats(out + i, kRelu ? y > 0 ? y : f32v{} : y);
+    }
+    for (; i < count; ++i) {
+        const float y = sums[i] * scale + shift;
+        out[i] = kRelu && !(y > 0) ? 0.0f : y;
+    }
+}
+
+// scale_shift of `count` sums of each of `rows` rows, `width` apart, to rows `stride` apart; scale
+// null: the sums.
+void store_rows(const float* sums, size_t width, uint32_t rows, size_t count, const float* scale,
+                const float* shift, bool relu, float* out, size_t stride) {
+    for (uint32_t row = 0; row < rows; ++row, sums += width, out += stride) {
+        if (!scale) {
+            __builtin_memcpy(out, sums, sizeof(float) * count);
+            continue;
+        }
+        const float add = shift ? shift[row] : -0.0f;  // which changes no number
+        if (relu) {
+            store_row<true>(sums, count, scale[row], add, out);
+        } else {
+            store_row<false>(sums, count, scale[row], add, out);
+        }
     }
 }
 

@@ -98,35 +98,6 @@ void gather_bytes(const int8_t* image, const uint32_t* offsets, uint32_t rows, c
 
 // ---- unit lists ----
 
-struct BitTable {
-    uint8_t positions[256][8];
-};
-constexpr BitTable make_bit_table() {
-    BitTable table{};
-    for (int bits = 0; bits < 256; ++bits) {
-        for (int i = 0, n = 0; i < 8; ++i) {
-            if (bits >> i & 1) table.positions[bits][n++] = uint8_t(i);
-        }
-    }
-    return table;
-}
-constexpr BitTable kBitTable = make_bit_table();
-
-// The positions of a word's set bits, plus `first`; writes up to 8 entries behind them.
-inline uint8_t* list_bits(uint64_t bits, uint32_t first, uint8_t* out) {
-    uint64_t begin = first * 0x0101010101010101u;
-#pragma GCC unroll 8
-    for (uint32_t i = 0; i < 8; ++i, begin += 0x0808080808080808u) {
-        const uint32_t byte = uint8_t(bits >> 8 * i);
-        uint64_t eight;  // little-endian machines only
-        __builtin_memcpy(&eight, kBitTable.positions[byte], 8);
-        eight += begin;  // no carry: a position is below 256
-        __builtin_memcpy(out, &eight, 8);
-        out += __builtin_popcount(byte);
-    }
-    return out;
-}
-
 inline uint16_t* list_bits(uint64_t bits, uint32_t first, uint16_t* out) {
     constexpr uint32_t kAhead = 4;  // written without a branch
     uint16_t* at = out;
@@ -220,16 +191,6 @@ uint8_t* list_units(const uint64_t* kept, const uint64_t* sign, size_t row_words
 }
 
 // ---- sums ----
-
-// A compiler that may regroup sums adds up loads first, which takes half as many instructions more.
-inline u16v in_order(u16v sum) {
-#if defined(__x86_64__)
-    __asm__("" : "+v"(sum));
-#elif defined(__aarch64__)
-    __asm__("" : "+w"(sum));
-#endif
-    return sum;
-}
 
 template <class T, uint32_t kVectors, bool kMinus>
 inline const T* add_units(const T* list, const int16_t* block, int16_t* sums) {

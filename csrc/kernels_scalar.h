@@ -34,7 +34,7 @@ void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, u
 }
 
 const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t bundle,
-                                const float* block, float* acc) {
+                                const float* block, bool first, float* acc) {
     const size_t width = 4 / bundle * kFloats;
     for (uint32_t b = 0; b < bundles; ++b) {
         const uint32_t steps = *list++;
@@ -45,7 +45,7 @@ const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t 
                     plus += block[list[i * 2 * bundle + 2 * r] * width + j];
                 for (size_t i = 0; i < steps; ++i)
                     minus += block[list[i * 2 * bundle + 2 * r + 1] * width + j];
-                acc[j] += plus - minus;
+                acc[j] = (first ? 0.0f : acc[j]) + (plus - minus);
             }
         }
         list += size_t(steps) * 2 * bundle;
@@ -53,17 +53,23 @@ const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t 
     return list;
 }
 
-void gather_rows(const float* image, const uint32_t* offsets, uint32_t rows, const Run* runs,
-                 uint32_t count, uint32_t stride, uint32_t width, float* to) {
-    for (uint32_t row = 0; row < rows; ++row, to += width) {
+void gather_block(const float* image, const uint32_t* offsets, uint32_t positions, const Run* runs,
+                  uint32_t count, uint32_t stride, uint32_t width, float* block) {
+    const auto zeros = [&] {
+        for (uint32_t j = 0; j < width; ++j) *block++ = 0;
+    };
+    for (uint32_t position = 0; position < positions; ++position) {
+        if (positions == 128 && position == 64) zeros();
         uint32_t at = 0;
         for (uint32_t i = 0; i < count; ++i) {
             for (uint32_t j = 0; j < runs[i].length; ++j) {
-                to[at++] = image[offsets[row] + size_t(runs[i].from) + size_t(j) * stride];
+                block[at++] = image[offsets[position] + size_t(runs[i].from) + size_t(j) * stride];
             }
         }
-        while (at < width) to[at++] = 0;
+        while (at < width) block[at++] = 0;
+        block += width;
     }
+    zeros();
 }
 
 void scale_shift(const float* x, size_t count, float scale, const float* shift, bool relu,
@@ -72,6 +78,18 @@ void scale_shift(const float* x, size_t count, float scale, const float* shift, 
         const float product = x[i] * scale;
         const float y = shift ? product + *shift : product;
         out[i] = relu ? (y > 0 ? y : 0.0f) : y;
+    }
+}
+
+void store_rows(const float* sums, size_t width, uint32_t rows, size_t count, const float* scale,
+                const float* shift, bool relu, float* out, size_t stride) {
+    for (uint32_t row = 0; row < rows; ++row) {
+        for (size_t i = 0; i < count; ++i) {
+            const float sum = sums[row * width + i];
+            float y = scale ? sum * scale[row] : sum;
+            if (scale && shift) y += shift[row];
+            out[row * stride + i] = scale && relu && !(y > 0) ? 0.0f : y;
+        }
     }
 }
 

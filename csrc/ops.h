@@ -74,7 +74,7 @@ struct Run {
 };
 
 // Bytes behind an offset list that list_bundle may write.
-constexpr size_t kListPadding = 64;
+constexpr size_t kListPadding = 128;
 // Bytes behind a tile, and behind what it is copied from, that gather_quads may touch.
 constexpr size_t kTilePadding = 64;
 // Panel rows of a whole block, two of them zeros.
@@ -149,15 +149,22 @@ struct Ops {
     void (*list_bundle)(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
                         uint32_t bundle, uint32_t positions, uint32_t steps, uint8_t* out);
 
-    // Adds one block to acc [bundles * bundle][width] by the lists of its bundles; returns their
-    // end. bundle is 1, 2 or 4.
+    // Adds one block to acc [bundles * bundle][width] by the lists of its bundles, or where it is
+    // the first one sets acc to what it gives; returns the lists' end. bundle is 1, 2 or 4.
     const uint8_t* (*accumulate_lists)(const uint8_t* list, uint32_t bundles, uint32_t bundle,
-                                       const float* block, float* acc);
+                                       const float* block, bool first, float* acc);
 
-    // Copies pixels into panel rows: row i takes the runs, in order, of image + offsets[i], zeros
-    // behind them.
-    void (*gather_rows)(const float* image, const uint32_t* offsets, uint32_t rows, const Run* runs,
-                        uint32_t count, uint32_t stride, uint32_t width, float* to);
+    // Copies pixels into a block of a panel, of `positions` positions: the row of position i takes
+    // the runs, in order, of image + offsets[i], zeros behind them.
+    void (*gather_block)(const float* image, const uint32_t* offsets, uint32_t positions,
+                         const Run* runs, uint32_t count, uint32_t stride, uint32_t width,
+                         float* block);
+
+    // scale_shift of `count` sums of each of `rows` rows, `width` apart, to rows `stride` apart, with
+    // a scale and shift of each row; scale null: the sums.
+    void (*store_rows)(const float* sums, size_t width, uint32_t rows, size_t count,
+                       const float* scale, const float* shift, bool relu, float* out,
+                       size_t stride);
 
     // sums[r] = the product of row r with x (whose length is columns rounded up to 16) in 16 lanes.
     void (*linear)(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,

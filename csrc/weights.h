@@ -87,51 +87,7 @@ class ResidentPlanes {
     WeightVector<uint8_t> rows_;
 };
 
-// The offset lists (conv_inl.h) of `count` rows from `first` on, block after block, bundle after
-// bundle. Where count is no multiple of the bundle, the last bundle's other rows are empty.
-struct ListRows {
-    uint32_t first, count;
-    const uint8_t* lists;
-};
-
-// Turns rows of planes into lists, a limited number at a time.
-class ListMaker {
-  public:
-    ListMaker(uint32_t fan_in, uint32_t bundle, const Ops& ops)
-        : fan_in_(fan_in), blocks_((fan_in + 127) / 128), bundle_(bundle), ops_(ops) {}
-    // The lists of rows `begin`, ...: at most kListRows, and no more than one bundle beyond
-    // kListBytes. They lie in buffer, `bytes()` of them.
-    ListRows make(const PlaneRows& rows, uint32_t begin, WeightVector<uint8_t>& buffer);
-    size_t bytes() const { return bytes_; }
-
-  private:
-    uint32_t fan_in_, blocks_, bundle_;
-    const Ops& ops_;
-    size_t bytes_ = 0;
-    std::vector<uint8_t> steps_;  // [bundle][block]
-};
-constexpr uint32_t kListRows = 64;
+// What lists made for one use take, in each thread.
 constexpr size_t kListBytes = 1u << 17;
-
-// Resident lists, in groups that do not cross a convolution group of `group_rows` rows.
-class ResidentLists {
-  public:
-    ResidentLists(const LayerCode& code, uint32_t group_rows, uint32_t bundle,
-                  WeightScratch& scratch, Threads& threads, const Ops& ops);
-    uint32_t bundle() const { return bundle_; }
-    size_t groups() const { return groups_.size(); }
-    ListRows group(size_t index) const {
-        return {groups_[index].first, groups_[index].count, groups_[index].lists.data()};
-    }
-    size_t bytes() const;
-
-  private:
-    struct Group {
-        uint32_t first, count;
-        WeightVector<uint8_t> lists;
-    };
-    uint32_t bundle_;
-    std::vector<Group> groups_;
-};
 
 }  // namespace slt
