@@ -49,13 +49,12 @@ struct Job {
     const ConvShape& shape;
     const Sink& sink;
     Workspace& work;
-    Layout layout{shape, n, work.ops};
+    Layout layout;
+    // Threads share the pixels, and each makes all lists; else the rows, and each makes all panels.
+    // So none reads what another has just written but the layer's input.
+    bool by_pixels;
 
     uint32_t group_rows() const { return sink.rows / shape.groups; }
-    // Threads share the pixels where these are many, and each makes all lists; else the rows, and
-    // each makes all panels. So none reads what another has just written but the layer's input.
-    bool by_pixels() const { return layout.count >= kManyPanels * work.threads.count(); }
-    static constexpr uint32_t kManyPanels = 4;
 };
 
 // A thread's part of the pixels: its panels, and their products.
@@ -65,7 +64,7 @@ class Product {
         : job_(job),
           l_(job.layout),
           part_(part),
-          mine_(job.by_pixels() ? share(l_.count, 1, part, job.work.threads.count())
+          mine_(job.by_pixels ? share(l_.count, 1, part, job.work.threads.count())
                                 : Range{0, l_.count}),
           offsets_(position_offsets(job.shape)) {
         if (mine_.begin < mine_.end) pad();
@@ -220,15 +219,20 @@ class Product {
     bool words_made_ = false;
 };
 
-// Calls use(job) for as many images at a time as kPanelBytes holds padded copies of.
+// Calls use(job) for as many images at a time as kPanelBytes holds padded copies of. A row of weights
+// takes as long to make as `pixels_a_row` pixels.
 template <class Use>
 void each_chunk(const int8_t* x, size_t n, const ConvShape& s, const Sink& sink, Workspace& work,
-                Use use) {
+                uint32_t pixels_a_row, Use use) {
+    constexpr uint32_t kManyPanels = 4;  // for even shares
     const size_t image = size_t{s.channels} * s.height * s.width;
     const size_t chunk = std::max<size_t>(1, kPanelBytes / padded_size(s));
     for (size_t first = 0; first < n; first += chunk) {
-        use(Job{x + first * image, std::min(chunk, n - first), first * s.out_pixels(), s, sink,
-                work});
+        const size_t count = std::min(chunk, n - first);
+        const Layout layout(s, count, work.ops);
+        const bool by_pixels = layout.count >= kManyPanels * work.threads.count() &&
+                               layout.pixels >= size_t{pixels_a_row} * sink.rows;
+        use(Job{x + first * image, count, first * s.out_pixels(), s, sink, work, layout, by_pixels});
     }
 }
 
@@ -262,71 +266,42 @@ double add_scratch_bytes(const ConvShape& s, const Ops& ops) {
 
 void add_conv2d(const ResidentUnits& lists, const int8_t* x, size_t n, const ConvShape& s,
                 const Sink& sink, Workspace& work) {
-    each_chunk(x, n, s, sink, work, [&](const Job& job) {
+    each_chunk(x, n, s, sink, work, 0, [&](const Job& job) {
         work.threads.run([&](uint32_t part) {
             const std::vector<UnitRows> mine =
-                job.by_pixels() ? share_lists(lists, 0, 1)
+                job.by_pixels ? share_lists(lists, 0, 1)
                                 : share_lists(lists, part, work.threads.count());
             if (!mine.empty()) Product(job, part).multiply(mine);
         });
     });
 }
 
-void add_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& s, const Sink& sink,
-                Workspace& work) {
-    const uint32_t threads = work.threads.count();
-    each_chunk(x, n, s, sink, work, [&](const Job& job) {
-        const Layout& l = job.layout;
-        const UnitMaker maker(l.fan_in, job.group_rows(),
-                              add_rows(l.end(l.count - 1), work.ops), work.ops);
-        std::vector<std::optional<Product>> products(threads);
-        visit([&](const PlaneRows& rows) {
-            work.threads.run([&](uint32_t part) {
-                if (!products[part]) products[part].emplace(job, part);
-                const Range mine =
-                    job.by_pixels() ? Range{0, rows.count} : share(rows.count, 1, part, threads);
-                for (uint32_t row = mine.begin; row < mine.end;) {
-                    const std::vector<UnitRows> lists =
-                        maker.make(rows.part(row, mine.end), work.weights.lists[part]);
-                    products[part]->multiply(lists);
-                    for (const UnitRows& list : lists) row += list.count;
-                }
-            });
-        });
-    });
-}
-
-void add_conv2d(const StreamRows& stream, const int8_t* x, size_t n, const ConvShape& s,
+void add_conv2d(const RowSource& source, const int8_t* x, size_t n, const ConvShape& s,
                 const Sink& sink, Workspace& work) {
-    each_chunk(x, n, s, sink, work, [&](const Job& job) {
+    each_chunk(x, n, s, sink, work, source.pixels_a_row, [&](const Job& job) {
         const Layout& l = job.layout;
         const UnitMaker maker(l.fan_in, job.group_rows(), add_rows(l.end(l.count - 1), work.ops),
                               work.ops);
         std::vector<std::optional<Product>> products(work.threads.count());
-        stream(sink.rows, job.by_pixels(), [&](const PlaneRows& rows, uint32_t part) {
+        source.show(sink.rows, job.by_pixels, [&](const PlaneRows& rows, uint32_t part) {
             if (!products[part]) products[part].emplace(job, part);
             products[part]->multiply(rows, maker);
         });
     });
 }
 
-namespace {
-
-// Calls use(multiply) for as many images at a time as kPanelBytes hold; multiply takes rows. Images
-// are filled up with zeros: the kernel reads whole words.
-template <class Use>
-void each_batch(const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink, Workspace& work,
-                Use use) {
+void add_linear(const RowSource& source, const int8_t* x, size_t n, uint32_t fan_in,
+                const Sink& sink, Workspace& work) {
     const size_t columns = (size_t{fan_in} + 127) / 128 * 128;
     const size_t chunk = std::max<size_t>(1, kPanelBytes / (columns + 4 * size_t{sink.rows}));
     for (size_t first = 0; first < n; first += chunk, x += chunk * fan_in) {
         const size_t count = std::min(chunk, n - first);
-        int8_t* images = room(work.padded_bytes[0], count * columns);
+        int8_t* images = room(work.padded_bytes[0], count * columns);  // the kernel reads whole words
         for (size_t i = 0; i < count; ++i) {
             std::memcpy(images + i * columns, x + i * fan_in, fan_in);
             std::memset(images + i * columns + fan_in, 0, columns - fan_in);
         }
-        use([&, images, count, first](const PlaneRows& rows, uint32_t part) {
+        source.show(sink.rows, false, [&](const PlaneRows& rows, uint32_t part) {
             int32_t* sums = room(work.int_sums[part], count * rows.count);
             work.ops.linear_bytes(rows.kept, rows.sign, rows.row_words, rows.count, images, columns,
                                   count, sums, rows.count);
@@ -334,26 +309,6 @@ void each_batch(const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink, Wo
                 sink.store_rows(rows.first, rows.count, first + i, 1, sums + i * rows.count, 1);
         });
     }
-}
-
-}  // namespace
-
-void add_linear(const Visit& visit, const int8_t* x, size_t n, uint32_t fan_in, const Sink& sink,
-                Workspace& work) {
-    each_batch(x, n, fan_in, sink, work, [&](const UseRows& multiply) {
-        visit([&](const PlaneRows& all) {
-            work.threads.run([&](uint32_t part) {
-                const auto [begin, end] = share(all.count, 4, part, work.threads.count());
-                if (begin < end) multiply(all.part(begin, end), part);
-            });
-        });
-    });
-}
-
-void add_linear(const StreamRows& stream, const int8_t* x, size_t n, uint32_t fan_in,
-                const Sink& sink, Workspace& work) {
-    each_batch(x, n, fan_in, sink, work,
-               [&](const UseRows& multiply) { stream(sink.rows, false, multiply); });
 }
 
 }  // namespace slt

@@ -34,7 +34,7 @@ struct Workspace {
     Threads threads;
     WeightScratch weights;
     const Ops& ops;
-    std::vector<float> padded;                    // activations
+    std::vector<float> padded;                    // of activations
     std::vector<std::vector<float>> block, sums;  // one per thread
     // The same of int8 layers, one per thread: what threads write they do not share.
     std::vector<std::vector<int8_t>> padded_bytes;

@@ -103,11 +103,10 @@ struct Job {
     const ConvShape& shape;
     const Sink& sink;
     Workspace& work;
-    Layout layout{shape, n, work.ops};
-
-    // Threads share the pixels where these are many, and each unpacks all rows; else the rows, and
-    // each copies all pixels. So none reads what another has just written but the layer's input.
-    bool by_pixels() const { return layout.tiles >= size_t{kRunTiles} * work.threads.count(); }
+    Layout layout;
+    // Threads share the pixels, and each unpacks all rows; else the rows, and each copies all pixels.
+    // So none reads what another has just written but the layer's input.
+    bool by_pixels;
 };
 
 // Tiles [begin, end) of each group, and all columns or none.
@@ -118,8 +117,9 @@ struct Pixels {
     static Pixels of(const Job& job, uint32_t part) {
         const auto tiles = static_cast<uint32_t>(job.layout.tiles);
         const uint32_t parts = job.work.threads.count();
-        if (!job.by_pixels()) return {0, tiles, job.layout.columns > 0};
-        const auto [begin, end] = share(tiles, kRunTiles, part, parts);
+        if (!job.by_pixels) return {0, tiles, job.layout.columns > 0};
+        const uint32_t unit = tiles >= 8 * kRunTiles * parts ? kRunTiles : 1;
+        const auto [begin, end] = share(tiles, unit, part, parts);
         return {begin, end, job.layout.columns > 0 && part + 1 == parts};
     }
 };
@@ -368,55 +368,28 @@ double dot_scratch_bytes(const ConvShape& s, const Ops& ops) {
             static_cast<double>(l.quads.group_bytes()));
 }
 
-void dot_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& s,
+void dot_conv2d(const RowSource& source, const int8_t* x, size_t n, const ConvShape& s,
                 const Sink& sink, Workspace& work) {
     const size_t image = size_t{s.channels} * s.height * s.width;
     const uint32_t group_rows = sink.rows / s.groups, threads = work.threads.count();
-    const size_t chunk = std::max<size_t>(
-        1, static_cast<size_t>(kPanelBytes / dot_scratch_bytes(s, work.ops)));
-    for (size_t first = 0; first < n; first += chunk) {
-        const Job job{x + first * image, std::min(chunk, n - first), first * s.out_pixels(), s, sink,
-                      work};
-        std::vector<std::optional<Multiplier>> multipliers(threads);
-        visit([&](const PlaneRows& rows) {
-            const uint32_t limit = Multiplier::limit(s, job.layout, rows.row_words);
-            work.threads.run([&](uint32_t part) {
-                const auto [begin, end] =
-                    job.by_pixels() ? Range{0, rows.count} : share(rows.count, 2, part, threads);
-                if (begin == end) return;
-                if (!multipliers[part]) multipliers[part].emplace(job, part, rows.row_words);
-                Multiplier& multiplier = *multipliers[part];
-                const bool once = rows.count == sink.rows && rows.count <= limit;
-                if (once && job.by_pixels() && s.groups == 1) return multiplier.multiply(rows);
-                for (uint32_t row = begin; row < end;) {
-                    const uint32_t group = (rows.first + row) / group_rows;
-                    const uint32_t group_end = (group + 1) * group_rows - rows.first;
-                    const uint32_t stop = std::min({end, group_end, row + limit});
-                    multiplier.multiply(rows.part(row, stop), group);
-                    row = stop;
-                }
-            });
-        });
-    }
-}
-
-void dot_conv2d(const StreamRows& stream, const int8_t* x, size_t n, const ConvShape& s,
-                const Sink& sink, Workspace& work) {
-    const size_t image = size_t{s.channels} * s.height * s.width;
-    const uint32_t group_rows = sink.rows / s.groups;
     const size_t row_words =
         (size_t{s.kernel_rows} * s.kernel_columns * s.inputs() + 127) / 128 * 2;
     const size_t chunk = std::max<size_t>(
         1, static_cast<size_t>(kPanelBytes / dot_scratch_bytes(s, work.ops)));
     for (size_t first = 0; first < n; first += chunk) {
-        const Job job{x + first * image, std::min(chunk, n - first), first * s.out_pixels(), s, sink,
-                      work};
+        const size_t count = std::min(chunk, n - first);
+        const Layout layout(s, count, work.ops);
+        const bool by_pixels = layout.tiles >= size_t{kRunTiles} * threads &&
+                               layout.pixels >= size_t{source.pixels_a_row} * sink.rows;
+        const Job job{x + first * image, count, first * s.out_pixels(), s,
+                      sink,              work,  layout,                 by_pixels};
         const uint32_t limit = Multiplier::limit(s, job.layout, row_words);
-        std::vector<std::optional<Multiplier>> multipliers(work.threads.count());
-        stream(limit, job.by_pixels(), [&](const PlaneRows& rows, uint32_t part) {
+        std::vector<std::optional<Multiplier>> multipliers(threads);
+        source.show(limit, by_pixels, [&](const PlaneRows& rows, uint32_t part) {
             if (!multipliers[part]) multipliers[part].emplace(job, part, row_words);
             Multiplier& multiplier = *multipliers[part];
-            if (rows.count == sink.rows && s.groups == 1) return multiplier.multiply(rows);
+            const auto mine = by_pixels ? Range{0, sink.rows} : share(sink.rows, 4, part, threads);
+            if (rows.count == mine.end - mine.begin && s.groups == 1) return multiplier.multiply(rows);
             for (uint32_t row = 0; row < rows.count;) {
                 const uint32_t group = (rows.first + row) / group_rows;
                 const uint32_t stop = std::min(rows.count, (group + 1) * group_rows - rows.first);

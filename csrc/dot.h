@@ -7,18 +7,14 @@
 
 namespace slt {
 
-// x [n, channels, height, width], values in [-127, 127]; `visit` shows the layer's rows, `sink`
-// takes their sums over all output pixels. Calls visit once for as many images as kPanelBytes
+// x [n, channels, height, width], values in [-127, 127]; `source` shows the layer's rows, `sink`
+// takes their sums over all output pixels. Rows are shown once for as many images as kPanelBytes
 // holds panels of. A linear layer is a convolution of images of one pixel.
-void dot_conv2d(const Visit& visit, const int8_t* x, size_t n, const ConvShape& shape,
+void dot_conv2d(const RowSource& source, const int8_t* x, size_t n, const ConvShape& shape,
                 const Sink& sink, Workspace& work);
 
 // Bytes of panels and of the packed image that dot_conv2d wants for one image; a double, which
 // cannot overflow.
 double dot_scratch_bytes(const ConvShape& shape, const Ops& ops);
-
-// The same with rows that are regenerated for it.
-void dot_conv2d(const StreamRows& stream, const int8_t* x, size_t n, const ConvShape& shape,
-                const Sink& sink, Workspace& work);
 
 }  // namespace slt

@@ -144,6 +144,9 @@ template void Sink::store_rows(uint32_t, uint32_t, size_t, size_t, const int32_t
 
 namespace {
 
+// RowSource::pixels_a_row, roughly.
+constexpr uint32_t kUnpackPixels = 1, kRegeneratePixels = 4;
+
 // Whether the convolution is a product with a vector.
 bool is_linear(const ConvShape& s) {
     return s.height == 1 && s.width == 1 && s.kernel_rows == 1 && s.kernel_columns == 1 &&
@@ -186,21 +189,18 @@ double Int8Layer::scratch_bytes(const Ops& ops) const {
 
 void Int8Layer::conv2d(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const {
     if (lists_) return add_conv2d(*lists_, x, n, shape_, sink, work);
-    const auto run = [&](const auto& rows) {
-        if (kernel_ == Kernel::dot) {
-            dot_conv2d(rows, x, n, shape_, sink, work);
-        } else if (is_linear(shape_)) {
-            add_linear(rows, x, n, fan_in_, sink, work);
-        } else {
-            add_conv2d(rows, x, n, shape_, sink, work);
-        }
-    };
-    if (planes_) {
-        run(Visit([&](const auto& use) { planes_->visit(work.weights, use); }));
-    } else {
-        run(StreamRows([&](uint32_t most, bool all, const UseRows& use) {
+    const RowSource source{
+        [&](uint32_t most, bool all, const UseRows& use) {
+            if (planes_) return planes_->share_rows(most, all, work.weights, work.threads, use);
             stream_rows(*code_, most, all, work.weights, work.threads, work.ops, use);
-        }));
+        },
+        planes_ ? kUnpackPixels : kRegeneratePixels};
+    if (kernel_ == Kernel::dot) {
+        dot_conv2d(source, x, n, shape_, sink, work);
+    } else if (is_linear(shape_)) {
+        add_linear(source, x, n, fan_in_, sink, work);
+    } else {
+        add_conv2d(source, x, n, shape_, sink, work);
     }
 }
 

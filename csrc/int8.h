@@ -59,12 +59,14 @@ struct Sink {
                     const Sum* sums, size_t sums_stride) const;
 };
 
-// Shows consecutive groups of rows of a layer's bit planes to a function; what it sees lives until
-// it returns.
-using Visit = std::function<void(const std::function<void(const PlaneRows&)>&)>;
-// Regenerates a layer's rows (stream_rows): threads use some at a time, at most `most`; all: each
-// thread uses all of them.
-using StreamRows = std::function<void(uint32_t most, bool all, const UseRows& use)>;
+// Where kernels that read bit planes have a layer's rows from: kept or regenerated (stream_rows).
+struct RowSource {
+    // Threads use some rows at a time, at most `most`; all: each thread uses all of them, in their
+    // order.
+    std::function<void(uint32_t most, bool all, const UseRows& use)> show;
+    // A row of weights takes about as long to make as the copies that so many output pixels read.
+    uint32_t pixels_a_row;
+};
 
 // The weights of one layer, in the form its int8 kernel reads.
 class Int8Layer {

@@ -193,23 +193,36 @@ ResidentPlanes::ResidentPlanes(const LayerCode& code, WeightScratch& scratch, Th
     });
 }
 
+PlaneRows ResidentPlanes::unpack(uint32_t first, uint32_t count,
+                                 WeightScratch::Planes& scratch) const {
+    const size_t bytes = (size_t{fan_in_} + 7) / 8, words = (size_t{fan_in_} + 127) / 128 * 2;
+    uint64_t* kept = WeightScratch::room(scratch.kept, count * words);
+    uint64_t* sign = WeightScratch::room(scratch.sign, count * words);
+    for (uint32_t i = 0; i < count; ++i) {
+        const uint8_t* from = rows_.data() + 2 * bytes * (first + i);
+        kept[(i + 1) * words - 1] = kept[(i + 1) * words - 2] = 0;
+        sign[(i + 1) * words - 1] = sign[(i + 1) * words - 2] = 0;
+        std::memcpy(kept + i * words, from, bytes);
+        std::memcpy(sign + i * words, from + bytes, bytes);
+    }
+    return {first, count, words, kept, sign};
+}
+
 void ResidentPlanes::visit(WeightScratch& scratch,
                            const std::function<void(const PlaneRows&)>& use) const {
-    const size_t bytes = (size_t{fan_in_} + 7) / 8, words = (size_t{fan_in_} + 127) / 128 * 2;
-    const uint32_t step = std::min(out_, rows_at_once(words));
-    uint64_t* kept = WeightScratch::room(scratch.planes[0].kept, step * words);
-    uint64_t* sign = WeightScratch::room(scratch.planes[0].sign, step * words);
-    for (uint32_t first = 0; first < out_; first += step) {
-        const uint32_t count = std::min(step, out_ - first);
-        for (uint32_t i = 0; i < count; ++i) {
-            const uint8_t* from = rows_.data() + 2 * bytes * (first + i);
-            kept[(i + 1) * words - 1] = kept[(i + 1) * words - 2] = 0;
-            sign[(i + 1) * words - 1] = sign[(i + 1) * words - 2] = 0;
-            std::memcpy(kept + i * words, from, bytes);
-            std::memcpy(sign + i * words, from + bytes, bytes);
-        }
-        use({first, count, words, kept, sign});
-    }
+    const uint32_t step = rows_at_once((size_t{fan_in_} + 127) / 128 * 2);
+    for (uint32_t first = 0; first < out_; first += step)
+        use(unpack(first, std::min(step, out_ - first), scratch.planes[0]));
+}
+
+void ResidentPlanes::share_rows(uint32_t most, bool all, WeightScratch& scratch, Threads& threads,
+                                const UseRows& use) const {
+    const uint32_t step = std::min(most, rows_at_once((size_t{fan_in_} + 127) / 128 * 2));
+    threads.run([&](uint32_t part) {
+        const auto [begin, end] = all ? Range{0, out_} : share(out_, 4, part, threads.count());
+        for (uint32_t first = begin; first < end; first += step)
+            use(unpack(first, std::min(step, end - first), scratch.planes[part]), part);
+    });
 }
 
 }  // namespace slt

@@ -75,9 +75,14 @@ class ResidentPlanes {
     ResidentPlanes(const LayerCode& code, WeightScratch& scratch, Threads& threads, const Ops& ops);
     // As stream_planes; unpacks into scratch.
     void visit(WeightScratch& scratch, const std::function<void(const PlaneRows&)>& use) const;
+    // Each thread unpacks its share of the rows, or all: at most `most` at a time, for use.
+    void share_rows(uint32_t most, bool all, WeightScratch& scratch, Threads& threads,
+                    const UseRows& use) const;
     size_t bytes() const { return rows_.capacity(); }
 
   private:
+    PlaneRows unpack(uint32_t first, uint32_t count, WeightScratch::Planes& scratch) const;
+
     uint32_t out_, fan_in_;
     WeightVector<uint8_t> rows_;
 };

@@ -32,13 +32,19 @@ struct Weights {
         const size_t word = o * words + k / 64;
         return !(kept[word] >> k % 64 & 1) ? 0 : sign[word] >> k % 64 & 1 ? -1 : 1;
     }
-    // Groups of `step` rows, like a file of such tiles.
-    slt::Visit visit(uint32_t step) const {
-        return [this, step](const std::function<void(const slt::PlaneRows&)>& use) {
+    // Shares of rows, `step` at a time.
+    slt::RowSource source(uint32_t step, uint32_t pixels_a_row, slt::Threads& threads) const {
+        const auto show = [this, step, &threads](uint32_t most, bool all_rows,
+                                                 const slt::UseRows& use) {
             const slt::PlaneRows all{0, out, words, kept.data(), sign.data()};
-            for (uint32_t row = 0; row < out; row += step)
-                use(all.part(row, std::min(out, row + step)));
+            threads.run([&](uint32_t part) {
+                const auto [begin, end] =
+                    all_rows ? slt::Range{0, out} : slt::share(out, 1, part, threads.count());
+                for (uint32_t row = begin; row < end; row += std::min(most, step))
+                    use(all.part(row, std::min(end, row + std::min(most, step))), part);
+            });
         };
+        return {show, pixels_a_row};
     }
     uint32_t out, fan_in;
     size_t words;
@@ -101,8 +107,10 @@ void one_layer(Cases& cases, const slt::ConvShape& s, uint32_t out, size_t n,
         std::vector<int32_t> actual(expected.size(), std::numeric_limits<int32_t>::min());
         const slt::Sink sink{identity(), nullptr,       out, s.out_pixels(),
                              nullptr,    actual.data(), *ops};
-        const slt::Visit visit = weights.visit(static_cast<uint32_t>(cases.between(1, out)));
-        slt::dot_conv2d(visit, x.data(), n, s, sink, work);
+        const auto step = static_cast<uint32_t>(cases.between(1, out));
+        const auto pixels_a_row = static_cast<uint32_t>(cases.between(0, 8));
+        slt::dot_conv2d(weights.source(step, pixels_a_row, work.threads), x.data(), n, s, sink,
+                        work);
         check(actual == expected, std::string("dot_conv2d, ") + ops->name +
                                       ", K = " + std::to_string(fan_in) + ", " +
                                       std::to_string(out) + " rows, " + std::to_string(n) +
