@@ -1,7 +1,7 @@
-// Freeze planes of WIDTH positions to what is free and what is locked (docs/format.md, section 3), bit-sliced: one plane
-// a cycle, the most significant first, is compared with a bit of each threshold. free and locked are of the planes
-// taken since `clear`, and right after the last of `bits` of them, in the next cycle; with no bits, after `clear`.
-// Bits: 4 a position and 5.
+// Freeze planes of WIDTH positions to what is free and what is locked (docs/format.md, section 3),
+// bit-sliced: one plane a cycle, the most significant first, is compared with a bit of each threshold. free
+// and locked are of the planes taken since `clear`, and right after the last of `bits` of them, in the next
+// cycle; with no bits, after `clear`. Bits: 4 a position and 5.
 module freeze #(
     parameter integer WIDTH = 128
 ) (

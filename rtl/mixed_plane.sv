@@ -1,5 +1,5 @@
-// A plane of the freeze law `mixed` from the blocks of planes 0 and 1 (docs/format.md, section 3): wires, XORs and a choice
-// of 14. Combinational. Bits: none stored.
+// A plane of the freeze law `mixed` from the blocks of planes 0 and 1 (docs/format.md, section 3): wires,
+// XORs and a choice of 14. Combinational. Bits: none stored.
 module mixed_plane (
     input  logic [127:0] a,      // block of plane 0
     input  logic [127:0] c,      // block of plane 1

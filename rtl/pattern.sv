@@ -1,7 +1,8 @@
-// Which of a block of 128 positions are free, which locked, which negative, from the generator: a call for the signs, then
-// one for each freeze plane, two at most by the law `mixed`, whose other planes take a cycle each. Padding is none of them.
-// A block takes calls * (cycles of a call) + 3 cycles, and B - 2 more by `mixed` if B > 2.
-// Bits: 512 of the comparison, 128 of signs, 256 of planes 0 and 1 of `mixed`, 54 of control.
+// Which of a block of 128 positions are free, which locked, which negative, from the generator: a call for
+// the signs, then one for each freeze plane, two at most by the law `mixed`, whose other planes take a cycle
+// each. Padding is none of them. A block takes calls * (cycles of a call) + 3 cycles, and B - 2 more by
+// `mixed` if B > 2. Bits: 512 of the comparison, 128 of signs, 256 of planes 0 and 1 of `mixed`, 54 of
+// control.
 module pattern (
     input  logic         clk,
     input  logic         rst,
@@ -50,8 +51,9 @@ module pattern (
     logic [127:0] made_plane, free_all, locked_all;
     mixed_plane of_mixed (.a(plane0), .c(plane1), .plane(compared[3:0]), .out(made_plane));
     freeze compare (
-        .clk(clk), .bits(bits), .prune(prune), .lock(lock), .clear(accept), .take((come && had != 5'd0) || made),
-        .plane(made ? made_plane : words), .free(free_all), .locked(locked_all)
+        .clk(clk), .bits(bits), .prune(prune), .lock(lock), .clear(accept),
+        .take((come && had != 5'd0) || made), .plane(made ? made_plane : words), .free(free_all),
+        .locked(locked_all)
     );
 
     wire [127:0] real_columns = ~(128'hFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFF << width);

@@ -1,7 +1,7 @@
 // The generator: Threefry4x32 of 12, 13 or 20 rounds, PER_CYCLE of them a cycle (docs/format.md, section 1).
-// A counter taken in one cycle has its words out ceil(rounds / PER_CYCLE) cycles later, and the next counter can be taken
-// in the cycle in which they are: one call every ceil(rounds / PER_CYCLE) cycles. key and rounds stay while it works.
-// Bits: 128 of state, 6 of rounds done, 1 busy.
+// A counter taken in one cycle has its words out ceil(rounds / PER_CYCLE) cycles later, and the next counter
+// can be taken in the cycle in which they are: one call every ceil(rounds / PER_CYCLE) cycles. key and rounds
+// stay while it works. Bits: 128 of state, 6 of rounds done, 1 busy.
 module threefry #(
     parameter integer PER_CYCLE = 1  // 1 to 20
 ) (
@@ -29,7 +29,8 @@ module threefry #(
     wire [31:0] parity = 32'h1BD11BDA ^ key[31:0] ^ key[63:32] ^ key[95:64] ^ key[127:96];
     wire [159:0] keys = {parity, key};
     wire [127:0] keyed = {
-        counter[127:96] + key[127:96], counter[95:64] + key[95:64], counter[63:32] + key[63:32], counter[31:0] + key[31:0]
+        counter[127:96] + key[127:96], counter[95:64] + key[95:64],
+        counter[63:32] + key[63:32], counter[31:0] + key[31:0]
     };
 
     wire [5:0] base = accept ? 6'd0 : done;
@@ -40,7 +41,8 @@ module threefry #(
         for (i = 0; i < PER_CYCLE; i = i + 1) begin : g_round
             wire [5:0] r = base + i[5:0];
             threefry_round round (
-                .x(chain[128*i+:128]), .keys(keys), .r(r[4:0]), .run(r < {1'b0, rounds}), .y(chain[128*(i+1)+:128])
+                .x(chain[128*i+:128]), .keys(keys), .r(r[4:0]), .run(r < {1'b0, rounds}),
+                .y(chain[128*(i+1)+:128])
             );
         end
     endgenerate

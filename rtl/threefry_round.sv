@@ -1,6 +1,6 @@
-// One round of Threefry4x32 with the key words that follow every fourth (docs/format.md, section 1); passes x on where
-// `run` is 0. Combinational: one addition, rotation and XOR, after rounds 3, 7, ... one or two additions more.
-// Bits: none stored.
+// One round of Threefry4x32 with the key words that follow every fourth (docs/format.md, section 1); passes x
+// on where `run` is 0. Combinational: one addition, rotation and XOR, after rounds 3, 7, ... one or two
+// additions more. Bits: none stored.
 module threefry_round (
     input  logic [127:0] x,
     input  logic [159:0] keys,  // k4, k3, k2, k1, k0
@@ -51,7 +51,8 @@ module threefry_round (
     wire [31:0] count = r[1:0] == 2'd3 ? {29'd0, s} : 32'd0;
 
     wire [127:0] after = {
-        mixed3 + injected[127:96] + count, sum2 + injected[95:64], mixed1 + injected[63:32], sum0 + injected[31:0]
+        mixed3 + injected[127:96] + count, sum2 + injected[95:64],
+        mixed1 + injected[63:32], sum0 + injected[31:0]
     };
     assign y = run ? after : x;
 endmodule

@@ -1,10 +1,11 @@
-// What the test benches share: a clock, numbers read from standard input, 128-bit ports, and sides of a handshake that
-// stall at random.
+// What the test benches share: a clock, numbers read from standard input, 128-bit ports, and sides of a
+// handshake that stall at random.
 #pragma once
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <type_traits>
 
 #include "verilated.h"
 
@@ -15,6 +16,19 @@ inline uint64_t number() {
         exit(2);
     }
     return value;
+}
+
+// Sets some bits of a port: up to 64 bits it is an integer, else an array of words.
+template <class Port>
+void field(Port& port, unsigned at, unsigned bits, uint64_t value) {
+    for (unsigned i = 0; i < bits; ++i, ++at) {
+        if constexpr (std::is_integral_v<Port>) {
+            port = (port & ~(Port{1} << at)) | static_cast<Port>(value >> i & 1) << at;
+        } else {
+            auto const bit = static_cast<uint32_t>(value >> i & 1) << at % 32;
+            port[at / 32] = (port[at / 32] & ~(1u << at % 32)) | bit;
+        }
+    }
 }
 
 // True this time? `percent` of the times it is not.

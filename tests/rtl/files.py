@@ -50,22 +50,25 @@ class Stream:
         return [self.layer[1], wide, self.planes, int(self.sign), *starts, *densities]
 
 
-def streams(data: bytes) -> tuple[list, list[Stream]]:
-    """The source of a file and its streams that have tiles."""
-    read = reference.read(data)
+def streams(data: bytes, decode: bool = True) -> tuple[list, list[Stream]]:
+    """The source of a file and its streams that have tiles, with their bits by the reference if `decode`."""
     size = struct.unpack_from("<I", data, 12)[0]
     _, _, source, layers, *_ = msgpack.decode(data[32 : 32 + size])
     index = -(-(32 + size) // 8) * 8
     every = [
-        (layer, stream, bits)
-        for layer, tasks in zip(layers, read["streams"], strict=True)
-        for (_, coats, flips), its in zip(layer[13], tasks, strict=True)
-        for stream, bits in zip([*coats, *flips], its, strict=True)
+        (layer, stream)
+        for layer in layers
+        for _, *of_task in layer[13]
+        for streams in of_task
+        for stream in streams
     ]
-    tiles = [0 if stream[0] == "const" else -(-layer[2] // layer[10]) for layer, stream, _ in every]
+    bits = [[] for _ in every]
+    if decode:
+        bits = [its for tasks in reference.read(data)["streams"] for task in tasks for its in task]
+    tiles = [0 if stream[0] == "const" else -(-layer[2] // layer[10]) for layer, stream in every]
     at = -(-(index + 12 * sum(tiles) + 4) // 8) * 8
     found = []
-    for (layer, stream, bits), number in zip(every, tiles, strict=True):
+    for (layer, stream), number, its_bits in zip(every, tiles, bits, strict=True):
         mode, first, its = stream[0], 0, []
         for _ in range(number):
             count, tagged, _ = struct.unpack_from("<III", data, index)
@@ -74,5 +77,5 @@ def streams(data: bytes) -> tuple[list, list[Stream]]:
             first, index, at = first + count, index + 12, -(-(at + length) // 4) * 4
         at = -(-at // 8) * 8
         if number:
-            found.append(Stream(layer, *stream, its, bits))
+            found.append(Stream(layer, *stream, its, its_bits))
     return source, found

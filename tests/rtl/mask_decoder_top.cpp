@@ -1,16 +1,10 @@
-// In: percent of stalls, seed, rounds, layer, wide, planes, with_sign, 16 starts, 16 densities, the number of tiles; of each
-// raw, first, count, size and its words. Out: of each tile the number of bits, the bits, what it was refused for and its cycles.
+// In: percent of stalls, seed, rounds, layer, wide, planes, with_sign, 16 starts, 16 densities, the number of
+// tiles; of each raw, first, count, size and its words. Out: of each tile the number of bits, the bits, what
+// it was refused for and its cycles.
 #include <vector>
 
 #include "Vmask_decoder_top.h"
 #include "bench.h"
-
-template <class Port>
-void field(Port& port, unsigned at, unsigned bits, uint64_t value) {
-    for (unsigned i = 0; i < bits; ++i, ++at) {
-        port[at / 32] = (port[at / 32] & ~(1u << at % 32)) | static_cast<uint32_t>(value >> i & 1) << at % 32;
-    }
-}
 
 int main() {
     Bench<Vmask_decoder_top> bench;
@@ -48,7 +42,9 @@ int main() {
             top.bit_ready = stalls.go();
             bench.settle();
             done = top.done;
-            if (top.bit_valid && top.bit_ready) bits.push_back(top.mask_bit);
+            if (top.bit_valid && top.bit_ready) {
+                for (unsigned i = 0; i < top.bit_count; ++i) bits.push_back(top.mask_bits >> i & 1);
+            }
             bool const begun = top.tile_valid && top.tile_ready, taken = top.word_valid && top.word_ready;
             unsigned const refused = top.refused;
             bench.edge();

@@ -1,6 +1,8 @@
 // mask_decoder.sv with a generator of its own.
 module mask_decoder_top #(
-    parameter integer PER_CYCLE = 1
+    parameter integer PER_CYCLE = 1,
+    parameter integer WIDTH = 1,
+    parameter integer COUNT = $clog2(WIDTH + 1)
 ) (
     input  logic         clk,
     input  logic         rst,
@@ -23,15 +25,17 @@ module mask_decoder_top #(
     input  logic [ 15:0] word,
     output logic         bit_valid,
     input  logic         bit_ready,
-    output logic         mask_bit,
+    output logic [WIDTH-1:0] mask_bits,
+    output logic [COUNT-1:0] bit_count,
     output logic         done,
     output logic [  2:0] refused
 );
     logic call_valid, call_ready, words_valid, words_ready;
     logic [127:0] counter, words;
     threefry #(.PER_CYCLE(PER_CYCLE)) generator (
-        .clk(clk), .rst(rst), .key({64'd0, seed}), .rounds(rounds), .in_valid(call_valid), .in_ready(call_ready),
-        .counter(counter), .out_valid(words_valid), .out_ready(words_ready), .out(words)
+        .clk(clk), .rst(rst), .key({64'd0, seed}), .rounds(rounds), .in_valid(call_valid),
+        .in_ready(call_ready), .counter(counter), .out_valid(words_valid), .out_ready(words_ready),
+        .out(words)
     );
-    mask_decoder decoder (.*);
+    mask_decoder #(.WIDTH(WIDTH)) decoder (.*);
 endmodule

@@ -1,5 +1,5 @@
-// In: percent of stalls, seed, rounds, layer, mixed, B, p, l, rows, K. Out: of each block in row-major order the 4 words of
-// free, of locked and of negative, then the cycles.
+// In: percent of stalls, seed, rounds, layer, mixed, B, p, l, rows, K. Out: of each block in row-major order
+// the 4 words of free, of locked and of negative, then the cycles.
 #include "Vpattern_top.h"
 #include "bench.h"
 

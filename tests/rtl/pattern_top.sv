@@ -24,13 +24,15 @@ module pattern_top #(
     logic call_valid, call_ready, words_valid, words_ready;
     logic [127:0] counter, words;
     threefry #(.PER_CYCLE(PER_CYCLE)) generator (
-        .clk(clk), .rst(rst), .key({64'd0, seed}), .rounds(rounds), .in_valid(call_valid), .in_ready(call_ready),
-        .counter(counter), .out_valid(words_valid), .out_ready(words_ready), .out(words)
+        .clk(clk), .rst(rst), .key({64'd0, seed}), .rounds(rounds), .in_valid(call_valid),
+        .in_ready(call_ready), .counter(counter), .out_valid(words_valid), .out_ready(words_ready),
+        .out(words)
     );
     pattern blocks (
-        .clk(clk), .rst(rst), .layer(layer), .mixed(mixed), .bits(bits), .prune(prune), .lock(lock), .in_valid(in_valid),
-        .in_ready(in_ready), .block(block), .columns(columns), .call_valid(call_valid), .call_ready(call_ready),
-        .counter(counter), .words_valid(words_valid), .words_ready(words_ready), .words(words), .out_valid(out_valid),
-        .out_ready(out_ready), .free(free), .locked(locked), .negative(negative)
+        .clk(clk), .rst(rst), .layer(layer), .mixed(mixed), .bits(bits), .prune(prune), .lock(lock),
+        .in_valid(in_valid), .in_ready(in_ready), .block(block), .columns(columns), .call_valid(call_valid),
+        .call_ready(call_ready), .counter(counter), .words_valid(words_valid), .words_ready(words_ready),
+        .words(words), .out_valid(out_valid), .out_ready(out_ready), .free(free), .locked(locked),
+        .negative(negative)
     );
 endmodule

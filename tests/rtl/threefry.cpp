@@ -1,4 +1,5 @@
-// In: percent of stalls, rounds, the key's 4 words, the number of counters, their words. Out: 4 words a counter, then the cycles.
+// In: percent of stalls, rounds, the key's 4 words, the number of counters, their words. Out: 4 words a
+// counter, then the cycles.
 #include "Vthreefry.h"
 #include "bench.h"
 
