@@ -230,9 +230,9 @@ void bind_int8(py::module_& module) {
         .def(
             "scratch_bytes",
             [](const Int8Layer& layer, const Workspace& work) {
-                return layer.scratch_bytes(work.ops);
+                return layer.scratch_bytes(work.ops) * work.threads.count();
             },
-            arg("work"), "Bytes of activations in other layouts for one image.")
+            arg("work"), "Bytes of activations in other layouts for one image, at most.")
         .def("conv2d", &conv2d, arg("work"), arg("x").noconvert(), arg("out").noconvert(),
              arg("requantiser"), arg("residual").noconvert() = py::none(),
              "x int8 [n, channels, height, width] to out, int8 or, for logits, int32.")

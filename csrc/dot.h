@@ -13,8 +13,8 @@ namespace slt {
 void dot_conv2d(const RowSource& source, const int8_t* x, size_t n, const ConvShape& shape,
                 const Sink& sink, Workspace& work);
 
-// Bytes of panels and of the packed image that dot_conv2d wants for one image; a double, which
-// cannot overflow.
+// Bytes of panels and of the packed image that dot_conv2d wants at most for one image on one
+// thread; a double, which cannot overflow.
 double dot_scratch_bytes(const ConvShape& shape, const Ops& ops);
 
 }  // namespace slt

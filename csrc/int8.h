@@ -85,8 +85,8 @@ class Int8Layer {
     uint32_t fan_in() const { return fan_in_; }
     const char* kept_name() const { return lists_ ? "lists" : planes_ ? "planes" : "none"; }
     size_t resident_bytes() const;
-    // Bytes of activations in other layouts that conv2d wants for one image; a double, which cannot
-    // overflow.
+    // Bytes of activations in other layouts that conv2d wants at most for one image on one thread; a
+    // double, which cannot overflow.
     double scratch_bytes(const Ops& ops) const;
 
     // x [n, channels, height, width], values in [-127, 127].
