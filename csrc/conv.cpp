@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 
 #include "images.h"
@@ -14,19 +15,19 @@ constexpr uint32_t kBlock = 128;
 // Rows whose sums a thread has at once: in its second-level cache, and enough to make panels for.
 constexpr uint32_t kSumRows = 512;
 
-uint32_t panel_width(uint32_t bundle, const Ops& ops) { return 4 / bundle * ops.float_lanes; }
-
 float* aligned(float* p) { return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / sizeof *p; }
 
-// Images as panels (conv_inl.h), which are made block by block where they are used.
+// Images as panels (conv_inl.h), which are made block by block where they are used. With bundles of
+// one row they are about equally wide, 2 to 4 vectors: few vectors are left empty.
 class Panels {
   public:
-    Panels(const float* x, size_t n, const ConvShape& s, uint32_t width, Workspace& work)
+    Panels(const float* x, size_t n, const ConvShape& s, uint32_t bundle, Workspace& work)
         : shape_(s),
           work_(work),
           fan_in_(s.kernel_rows * s.kernel_columns * s.inputs()),
-          width_(width),
+          bundle_(bundle),
           pixels_(n * s.out_pixels()),
+          vectors_((pixels_ + work.ops.float_lanes - 1) / work.ops.float_lanes),
           offsets_(position_offsets(s)) {
         if (padded_size(s) * n >= uint64_t{1} << 32)
             throw std::length_error("an image of 2^32 numbers, padding included");
@@ -35,31 +36,38 @@ class Panels {
 
     uint32_t fan_in() const { return fan_in_; }
     uint32_t blocks() const { return (fan_in_ + kBlock - 1) / kBlock; }
-    uint32_t width() const { return width_; }
-    size_t count() const { return (pixels_ + width_ - 1) / width_; }  // of a group
-    size_t begin(size_t index) const { return index * width_; }
-    size_t end(size_t index) const { return std::min(pixels_, (index + 1) * width_); }
+    size_t count() const { return (vectors_ * bundle_ + 3) / 4; }  // of a group
+    uint32_t vectors(size_t index) const {
+        return static_cast<uint32_t>(first_vector(index + 1) - first_vector(index));
+    }
+    uint32_t width(size_t index) const { return vectors(index) * work_.ops.float_lanes; }
+    size_t begin(size_t index) const { return first_vector(index) * work_.ops.float_lanes; }
+    size_t end(size_t index) const { return std::min(pixels_, begin(index + 1)); }
     void runs(size_t index, std::vector<Run>& runs) const {
         find_runs(shape_, begin(index), end(index), runs);
     }
 
     // A block of a panel with these runs, in the thread's own memory, there until its next call.
-    const float* make(size_t group, uint32_t block, const std::vector<Run>& runs,
+    const float* make(size_t group, size_t index, uint32_t block, const std::vector<Run>& runs,
                       uint32_t part) const {
-        float* to = aligned(room(work_.block[part], size_t{kBlockRows} * width_ + 16));
+        float* to = aligned(room(work_.block[part], size_t{kBlockRows} * width(index) + 16));
         const size_t first = size_t{block} * kBlock;
         const uint32_t rows = std::min(kBlock, fan_in_ - block * kBlock);
         work_.ops.gather_block(images_ + group * (padded_size(shape_) / shape_.groups),
                                offsets_.data() + first, rows, runs.data(),
-                               static_cast<uint32_t>(runs.size()), shape_.stride, width_, to);
+                               static_cast<uint32_t>(runs.size()), shape_.stride, width(index), to);
         return to;
     }
 
   private:
+    size_t first_vector(size_t index) const {
+        return bundle_ == 1 ? vectors_ * index / count() : 4 / bundle_ * index;
+    }
+
     const ConvShape& shape_;
     Workspace& work_;
-    uint32_t fan_in_, width_;  // floats of a panel row
-    size_t pixels_;            // of all images
+    uint32_t fan_in_, bundle_;
+    size_t pixels_, vectors_;  // of all images
     std::vector<uint32_t> offsets_;
     const float* images_;
 };
@@ -87,7 +95,8 @@ struct Product {
         for (size_t at = panels.begin(index); at < end;) {
             const size_t image = at / pixels, pixel = at % pixels;
             const size_t length = std::min(pixels - pixel, end - at);
-            work.ops.store_rows(sums, panels.width(), count, length, e.scale ? e.scale + first : nullptr,
+            work.ops.store_rows(sums, panels.width(index), count, length,
+                                e.scale ? e.scale + first : nullptr,
                                 e.shift ? e.shift + first : nullptr, e.relu,
                                 to + (image * rows + first) * pixels + pixel, pixels);
             sums += length, at += length;
@@ -96,9 +105,11 @@ struct Product {
 
     // The span's results of one panel.
     void multiply(const Span& span, size_t index, uint32_t part) const {
-        const uint32_t width = panels.width();
+        const uint32_t width = panels.width(index);
         const size_t group = span.lists->first / group_rows;
-        const auto bundles = [&](const ListRows& rows) { return (rows.count + bundle - 1) / bundle; };
+        const auto bundles = [&](const ListRows& rows) {
+            return (rows.count + bundle - 1) / bundle;
+        };
         float* sums = aligned(
             room(work.sums[part], (span.rows + span.count * (bundle - 1)) * size_t{width} + 16));
         std::vector<Run> runs;
@@ -106,11 +117,12 @@ struct Product {
         std::vector<const uint8_t*> lists;
         for (size_t i = 0; i < span.count; ++i) lists.push_back(span.lists[i].lists);
         for (uint32_t b = 0; b < panels.blocks(); ++b) {
-            const float* block = panels.make(group, b, runs, part);
+            const float* block = panels.make(group, index, b, runs, part);
             float* acc = sums;
             for (size_t i = 0; i < span.count; ++i) {
                 const uint32_t here = bundles(span.lists[i]);
-                lists[i] = work.ops.accumulate_lists(lists[i], here, bundle, block, b == 0, acc);
+                lists[i] = work.ops.accumulate_lists(lists[i], here, bundle, panels.vectors(index),
+                                                     block, b == 0, acc);
                 acc += size_t{here} * bundle * width;
             }
         }
@@ -127,9 +139,10 @@ struct Product {
         uint32_t total = 0;
         for (const ListRows& rows : lists) total += rows.count;
         const size_t shares = (4 * work.threads.count() + panels.count() - 1) / panels.count();
-        const uint32_t most = work.threads.count() == 1
-                                  ? kSumRows
-                                  : std::min<uint32_t>(kSumRows, static_cast<uint32_t>(total / shares));
+        const uint32_t most =
+            work.threads.count() == 1
+                ? kSumRows
+                : std::min<uint32_t>(kSumRows, static_cast<uint32_t>(total / shares));
         std::vector<Span> spans;
         for (const ListRows& rows : lists) {
             const bool joins = !spans.empty() && spans.back().rows + rows.count <= most &&
@@ -144,27 +157,53 @@ struct Product {
                 multiply(spans[item / panels.count()], item % panels.count(), part);
         });
     }
+};
 
-    // Rows of planes: each thread makes lists of some of its share of them, then all multiply with
-    // all lists, until all are done.
-    void multiply(const PlaneRows& planes) const {
-        const uint32_t threads = work.threads.count();
+// Lists of rows of planes, made by all threads and collected until a buffer is full: panels are
+// made for many rows, though a tile of the file may have few.
+class Collector {
+  public:
+    explicit Collector(const Product& product)
+        : product_(product), used_(product.work.threads.count()), lists_(used_.size()) {}
+
+    void add(const PlaneRows& planes) {
+        const Panels& panels = product_.panels;
+        Workspace& work = product_.work;
+        const uint32_t threads = work.threads.count(), bundle = product_.bundle;
         std::vector<uint32_t> done(threads);
-        for (uint32_t total = 0; total < planes.count;) {
-            std::vector<std::vector<ListRows>> made(threads);
+        for (;;) {
             work.threads.run([&](uint32_t part) {
                 const auto [begin, end] = share(planes.count, bundle, part, threads);
-                ListMaker maker(panels.fan_in(), group_rows, bundle, work.ops);
-                made[part] =
-                    maker.make(planes.part(begin + done[part], end), work.weights.lists[part]);
-                for (const ListRows& list : made[part]) done[part] += list.count;
+                ListMaker maker(product_.rows, panels.fan_in(), product_.group_rows, bundle,
+                                work.ops);
+                for (const ListRows& made : maker.make(planes.part(begin + done[part], end),
+                                                       work.weights.lists[part], used_[part])) {
+                    done[part] += made.count;
+                    lists_[part].push_back(made);
+                }
             });
-            std::vector<ListRows> lists;
-            for (const auto& some : made) lists.insert(lists.end(), some.begin(), some.end());
-            for (const ListRows& list : lists) total += list.count;
-            multiply(lists);
+            if (std::accumulate(done.begin(), done.end(), 0u) == planes.count) return;
+            flush();
         }
     }
+
+    // Multiplies with all that are left.
+    void flush() {
+        std::vector<ListRows> all;
+        for (auto& some : lists_) {
+            all.insert(all.end(), some.begin(), some.end());
+            some.clear();
+        }
+        std::fill(used_.begin(), used_.end(), 0);
+        std::sort(all.begin(), all.end(),
+                  [](const ListRows& a, const ListRows& b) { return a.first < b.first; });
+        if (!all.empty()) product_.multiply(all);
+    }
+
+  private:
+    const Product& product_;
+    std::vector<size_t> used_;  // bytes of each thread's buffer
+    std::vector<std::vector<ListRows>> lists_;
 };
 
 }  // namespace
@@ -212,7 +251,7 @@ size_t LayerWeights::resident_bytes() const {
 }
 
 double LayerWeights::scratch_bytes(const Ops& ops) const {
-    const double width = panel_width(bundle_for(shape_.out_pixels(), ops), ops);
+    const double width = 4.0 * ops.float_lanes / bundle_for(shape_.out_pixels(), ops);
     const double rows = kBlockRows + std::min(out_, kSumRows);
     return 4.0 * (rows * width + static_cast<double>(padded_size(shape_)));
 }
@@ -226,18 +265,25 @@ void LayerWeights::visit_planes(Workspace& work,
 void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, float* out,
                           Workspace& work) const {
     const size_t image = size_t{shape_.channels} * shape_.height * shape_.width;
-    const size_t chunk =
-        std::max<size_t>(1, kPanelBytes / (sizeof(float) * padded_size(shape_)));
+    const size_t chunk = std::max<size_t>(1, kPanelBytes / (sizeof(float) * padded_size(shape_)));
     for (size_t first = 0; first < n; first += chunk) {
         const size_t images = std::min(chunk, n - first), pixels = shape_.out_pixels();
         const uint32_t bundle = lists_ ? lists_->bundle() : bundle_for(images * pixels, work.ops);
-        const Panels panels(x + first * image, images, shape_, panel_width(bundle, work.ops), work);
-        const Product product{panels, bundle,   out_, out_ / shape_.groups,
-                              pixels, epilogue, out + first * out_ * pixels, work};
+        const Panels panels(x + first * image, images, shape_, bundle, work);
+        const Product product{panels,
+                              bundle,
+                              out_,
+                              out_ / shape_.groups,
+                              pixels,
+                              epilogue,
+                              out + first * out_ * pixels,
+                              work};
         if (lists_) {
             product.multiply(lists_->rows());
         } else {
-            visit_planes(work, [&](const PlaneRows& rows) { product.multiply(rows); });
+            Collector lists(product);
+            visit_planes(work, [&](const PlaneRows& rows) { lists.add(rows); });
+            lists.flush();
         }
     }
 }

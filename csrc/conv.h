@@ -61,8 +61,8 @@ class LayerWeights {
     uint32_t fan_in() const { return fan_in_; }
     const char* kept_name() const { return lists_ ? "lists" : planes_ ? "planes" : "none"; }
     size_t resident_bytes() const;
-    // Bytes that conv2d wants for one image, in one thread: the padded image, a panel's block, sums;
-    // a double, which cannot overflow.
+    // Bytes that conv2d wants for one image, in one thread: the padded image, a panel's block,
+    // sums; a double, which cannot overflow.
     double scratch_bytes(const Ops& ops) const;
 
     // x [n, channels, height, width] to out [n, out, rows, columns].

@@ -183,16 +183,19 @@ const uint8_t* accumulate(const uint8_t* list, uint32_t bundles, const float* bl
 
 template <bool kFirst>
 const uint8_t* accumulate_bundles(const uint8_t* list, uint32_t bundles, uint32_t bundle,
-                                  const float* block, float* acc) {
-    if (bundle == 1) return accumulate<1, 4, kFirst>(list, bundles, block, acc);
-    if (bundle == 2) return accumulate<2, 2, kFirst>(list, bundles, block, acc);
-    return accumulate<4, 1, kFirst>(list, bundles, block, acc);
+                                  uint32_t vectors, const float* block, float* acc) {
+    const auto add = bundle == 4    ? accumulate<4, 1, kFirst>
+                     : bundle == 2  ? accumulate<2, 2, kFirst>
+                     : vectors == 4 ? accumulate<1, 4, kFirst>
+                     : vectors == 3 ? accumulate<1, 3, kFirst>
+                                    : accumulate<1, 2, kFirst>;
+    return add(list, bundles, block, acc);
 }
 
 const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t bundle,
-                                const float* block, bool first, float* acc) {
-    return first ? accumulate_bundles<true>(list, bundles, bundle, block, acc)
-                 : accumulate_bundles<false>(list, bundles, bundle, block, acc);
+                                uint32_t vectors, const float* block, bool first, float* acc) {
+    const auto add = first ? accumulate_bundles<true> : accumulate_bundles<false>;
+    return add(list, bundles, bundle, vectors, block, acc);
 }
 
 // A vector of kSize floats; its floats 0, 2, 4, ... and those of a second one, which begins one
@@ -257,7 +260,7 @@ struct Pieces {
     }
     // The rows of four pieces, whose places stay in registers.
     void copy_fours(const float* image, const uint32_t* offsets, uint32_t rows, uint32_t width,
-                   float* row) const {
+                    float* row) const {
         size_t place[4], at[4];
         for (uint32_t i = 0; i < 4; ++i) place[i] = from[i], at[i] = to[i];
         for (uint32_t j = 0; j < rows; ++j, row += width) {

@@ -34,8 +34,8 @@ void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, u
 }
 
 const uint8_t* accumulate_lists(const uint8_t* list, uint32_t bundles, uint32_t bundle,
-                                const float* block, bool first, float* acc) {
-    const size_t width = 4 / bundle * kFloats;
+                                uint32_t vectors, const float* block, bool first, float* acc) {
+    const size_t width = vectors * kFloats;
     for (uint32_t b = 0; b < bundles; ++b) {
         const uint32_t steps = *list++;
         for (uint32_t r = 0; r < bundle; ++r, acc += width) {
@@ -158,8 +158,8 @@ void dot_tile(const int8_t* weights, size_t row_bytes, uint32_t rows, const uint
         for (size_t pixel = 0; pixel < pixels; ++pixel) {
             int32_t sum = start[r];
             for (size_t k = 0; k < 4 * size_t(quads); ++k) {
-                sum += weights[r * row_bytes + k] *
-                       int8_t(tile[(k / 4 * pixels + pixel) * 4 + k % 4]);
+                sum +=
+                    weights[r * row_bytes + k] * int8_t(tile[(k / 4 * pixels + pixel) * 4 + k % 4]);
             }
             sums[r * sums_stride + pixel] = sum;
         }

@@ -40,15 +40,21 @@ uint8_t* ListMaker::write(const PlaneRows& rows, const Plan& plan, uint8_t* out)
     return out;
 }
 
-std::vector<ListRows> ListMaker::make(const PlaneRows& rows, WeightVector<uint8_t>& buffer) {
+std::vector<ListRows> ListMaker::make(const PlaneRows& rows, WeightVector<uint8_t>& buffer,
+                                      size_t& used) {
     std::vector<Plan> plans;
-    size_t bytes = 0;
+    size_t bytes = used;
     steps_.clear();
     for (uint32_t row = 0; row < rows.count && bytes < kListBytes; row += plans.back().count) {
         plans.push_back(plan(rows, row, kListBytes - bytes));
         bytes += plans.back().bytes;
     }
-    uint8_t* out = WeightScratch::room(buffer, bytes + kListPadding);
+    if (used == 0) {
+        const size_t bundle = blocks_ * (1 + size_t{256} * bundle_);  // bytes at most
+        WeightScratch::room(buffer, std::min(kListBytes + bundle, rows_ * bundle) + kListPadding);
+    }
+    uint8_t* out = buffer.data() + used;
+    used = bytes;
     std::vector<ListRows> made;
     for (const Plan& p : plans) {
         made.push_back({rows.first + p.first, p.count, out, p.bytes});
@@ -60,10 +66,12 @@ std::vector<ListRows> ListMaker::make(const PlaneRows& rows, WeightVector<uint8_
 ResidentLists::ResidentLists(const LayerCode& code, uint32_t group_rows, uint32_t bundle,
                              WeightScratch& scratch, Threads& threads, const Ops& ops)
     : bundle_(bundle) {
-    ListMaker maker(code.fields().fan_in, group_rows, bundle, ops);
+    ListMaker maker(code.fields().out, code.fields().fan_in, group_rows, bundle, ops);
     stream_planes(code, scratch, threads, ops, [&](const PlaneRows& rows) {
         for (uint32_t row = 0; row < rows.count;) {
-            for (const ListRows& made : maker.make(rows.part(row, rows.count), scratch.lists[0])) {
+            size_t used = 0;
+            for (const ListRows& made :
+                 maker.make(rows.part(row, rows.count), scratch.lists[0], used)) {
                 groups_.push_back({made.first, made.count,
                                    WeightVector<uint8_t>(made.lists, made.lists + made.bytes,
                                                          Counted<uint8_t>(code.memory()))});

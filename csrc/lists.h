@@ -16,18 +16,20 @@ struct ListRows {
 };
 constexpr uint32_t kListRows = 64;
 
-// Turns rows of planes into lists: rows of one convolution group of `group_rows` rows together.
+// Turns rows of planes, of a layer of `rows` rows, into lists: rows of one convolution group of
+// `group_rows` rows together.
 class ListMaker {
   public:
-    ListMaker(uint32_t fan_in, uint32_t group_rows, uint32_t bundle, const Ops& ops)
-        : fan_in_(fan_in),
+    ListMaker(uint32_t rows, uint32_t fan_in, uint32_t group_rows, uint32_t bundle, const Ops& ops)
+        : rows_(rows),
+          fan_in_(fan_in),
           blocks_((fan_in + 127) / 128),
           group_rows_(group_rows),
           bundle_(bundle),
           ops_(ops) {}
-    // The lists of the first of the rows: no more than one bundle beyond kListBytes. They lie in
-    // buffer, one behind the other.
-    std::vector<ListRows> make(const PlaneRows& rows, WeightVector<uint8_t>& buffer);
+    // The lists of the first of the rows, behind `used` bytes of others in the buffer, which then
+    // has no more than one bundle beyond kListBytes. The buffer grows only where used is 0.
+    std::vector<ListRows> make(const PlaneRows& rows, WeightVector<uint8_t>& buffer, size_t& used);
 
   private:
     // Some of the rows, the bytes of their lists, and where in steps_ theirs begin.
@@ -38,7 +40,7 @@ class ListMaker {
     Plan plan(const PlaneRows& rows, uint32_t first, size_t room);
     uint8_t* write(const PlaneRows& rows, const Plan& plan, uint8_t* out) const;
 
-    uint32_t fan_in_, blocks_, group_rows_, bundle_;
+    uint32_t rows_, fan_in_, blocks_, group_rows_, bundle_;
     const Ops& ops_;
     std::vector<uint8_t> steps_;  // [bundle][block]
 };

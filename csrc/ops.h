@@ -137,7 +137,7 @@ struct Ops {
 
     // ---- kernels of the runtime; conv_inl.h says what panels and offset lists are ----
 
-    uint32_t float_lanes;  // floats of a vector; a panel is 4 / bundle vectors wide
+    uint32_t float_lanes;  // floats of a vector
 
     // Steps of the list of `rows` rows in one block of 128 positions; kept and sign point to the
     // first row's two words of the block, the next row's are row_words further.
@@ -149,10 +149,12 @@ struct Ops {
     void (*list_bundle)(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
                         uint32_t bundle, uint32_t positions, uint32_t steps, uint8_t* out);
 
-    // Adds one block to acc [bundles * bundle][width] by the lists of its bundles, or where it is
-    // the first one sets acc to what it gives; returns the lists' end. bundle is 1, 2 or 4.
+    // Adds one block to acc [bundles * bundle][vectors] by the lists of its bundles, or where it is
+    // the first one sets acc to what it gives; returns the lists' end. bundle is 1, 2 or 4; vectors
+    // is 4 / bundle, or with bundles of one row 2, 3 or 4.
     const uint8_t* (*accumulate_lists)(const uint8_t* list, uint32_t bundles, uint32_t bundle,
-                                       const float* block, bool first, float* acc);
+                                       uint32_t vectors, const float* block, bool first,
+                                       float* acc);
 
     // Copies pixels into a block of a panel, of `positions` positions: the row of position i takes
     // the runs, in order, of image + offsets[i], zeros behind them.
@@ -160,8 +162,8 @@ struct Ops {
                          const Run* runs, uint32_t count, uint32_t stride, uint32_t width,
                          float* block);
 
-    // scale_shift of `count` sums of each of `rows` rows, `width` apart, to rows `stride` apart, with
-    // a scale and shift of each row; scale null: the sums.
+    // scale_shift of `count` sums of each of `rows` rows, `width` apart, to rows `stride` apart,
+    // with a scale and shift of each row; scale null: the sums.
     void (*store_rows)(const float* sums, size_t width, uint32_t rows, size_t count,
                        const float* scale, const float* shift, bool relu, float* out,
                        size_t stride);
