@@ -271,17 +271,7 @@ py::tuple layer_counts(const LayerCode& layer, const std::string& isa) {
         py::gil_scoped_release release;
         counts = layer.counts(ops);
     }
-    return py::make_tuple(counts.pruned, counts.locked, counts.free);
-}
-
-py::array_t<uint32_t> layer_free_counts(const LayerCode& layer, const std::string& isa) {
-    const slt::Ops& ops = slt::ops(isa);
-    std::vector<uint32_t> counts;
-    {
-        py::gil_scoped_release release;
-        counts = layer.free_counts(ops);
-    }
-    return to_numpy(counts);
+    return py::make_tuple(counts.pruned, counts.locked, counts.free, to_numpy(counts.tiles));
 }
 
 void check_threads(uint32_t threads) {
@@ -345,10 +335,9 @@ void bind_layer(py::module_& module) {
         .def_property_readonly("row_words", &LayerCode::row_words)
         .def("group_bytes", &slt::group_bytes, arg("threads"),
              "Bytes that regenerating it and its kernel's lists take at most.")
-        .def("free_counts", &layer_free_counts, arg("isa") = "",
-             "uint32 [tiles]: free weights by the freeze pattern alone.")
         .def("counts", &layer_counts, arg("isa") = "",
-             "(pruned, locked, free) weights, without padding.")
+             "(pruned, locked, free) weights by the freeze pattern alone, and uint64 [tiles]: the "
+             "free ones of each tile.")
         .def("mask", &layer_mask, arg("isa") = "", arg("threads") = 1,
              "uint32 [ceil(free / 32)]: all mask bits by free ordinal.")
         .def("tile_ones", &layer_tile_ones, arg("isa") = "",

@@ -244,32 +244,20 @@ LayerCode::Counts LayerCode::counts(const Ops& ops) const {
     const Counted<uint8_t> counted(memory_);
     WeightVector<uint64_t> free(chunk * row_words(), 0, counted),
         locked(chunk * row_words(), 0, counted);
-    Counts counts{};
+    Counts counts;
+    counts.tiles.resize((fields_.out + fields_.tile_rows - 1) / fields_.tile_rows);
     for (uint32_t first = 0; first < fields_.out; first += chunk) {
         const uint32_t rows = std::min(chunk, fields_.out - first);
         freeze_rows(first, rows, free.data(), locked.data(), ops);
-        counts.free += ops.count_bits(free.data(), rows * row_words());
         counts.locked += ops.count_bits(locked.data(), rows * row_words());
+        for (uint32_t i = 0; i < rows; ++i) {
+            const uint64_t in_row = ops.count_bits(free.data() + i * row_words(), row_words());
+            counts.free += in_row;
+            counts.tiles[(first + i) / fields_.tile_rows] += in_row;
+        }
     }
     counts.pruned = uint64_t{fields_.out} * fields_.fan_in - counts.free - counts.locked;
     return counts;
-}
-
-std::vector<uint32_t> LayerCode::free_counts(const Ops& ops) const {
-    const uint32_t chunk = chunk_rows(*this);
-    const Counted<uint8_t> counted(memory_);
-    WeightVector<uint64_t> free(chunk * row_words(), 0, counted),
-        locked(chunk * row_words(), 0, counted);
-    std::vector<uint32_t> totals((fields_.out + fields_.tile_rows - 1) / fields_.tile_rows, 0);
-    for (uint32_t first = 0; first < fields_.out; first += chunk) {
-        const uint32_t rows = std::min(chunk, fields_.out - first);
-        freeze_rows(first, rows, free.data(), locked.data(), ops);
-        for (uint32_t i = 0; i < rows; ++i) {
-            totals[(first + i) / fields_.tile_rows] += static_cast<uint32_t>(
-                ops.count_bits(free.data() + i * row_words(), row_words()));
-        }
-    }
-    return totals;
 }
 
 std::vector<uint32_t> LayerCode::mask(const Ops& ops, uint32_t threads) const {

@@ -101,11 +101,10 @@ class LayerCode {
 
     // --- Verification ---
     struct Counts {
-        uint64_t pruned, locked, free;
+        uint64_t pruned = 0, locked = 0, free = 0;
+        std::vector<uint64_t> tiles;  // free weights of each tile_rows rows
     };
-    Counts counts(const Ops& ops) const;  // real weights, without padding
-    // Per tile of tile_rows rows, from the pattern.
-    std::vector<uint32_t> free_counts(const Ops& ops) const;
+    Counts counts(const Ops& ops) const;  // real weights of the pattern, without padding
     // All mask bits by free ordinal; the threads share the tiles.
     std::vector<uint32_t> mask(const Ops& ops, uint32_t threads = 1) const;
     // Set mask bits of each tile; holds a few tiles only.

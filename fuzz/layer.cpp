@@ -23,7 +23,8 @@ Index take_honest(fuzz::Input& input, const slt::LayerFields& fields) {
     pattern.mode = slt::MaskMode::none;
     const slt::LayerCode none(pattern, {}, {}, nullptr, 0, std::make_shared<slt::WeightMemory>());
     Index index;
-    index.free = none.free_counts(slt::scalar_ops);
+    const auto free = none.counts(slt::scalar_ops).tiles;
+    index.free.assign(free.begin(), free.end());
     size_t total = 0;
     for (size_t i = 0; i < index.free.size(); ++i) {
         const uint32_t words = input.take<uint16_t>();

@@ -116,7 +116,7 @@ def layer_of(name: str, free: int) -> Layer:
     sparsity, frozen = MASKS[name]
     shape = LayerShape(name, round(free / (1 - frozen) / FAN_IN), FAN_IN, affine=False)
     freeze = thresholds([shape], *placement(sparsity, frozen))[0]
-    _, locked, free = pattern(SOURCE, shape, 0, freeze).counts()
+    _, locked, free, _ = pattern(SOURCE, shape, 0, freeze).counts()
     keep = round((1 - sparsity) * shape.weights) - locked
     remembers = name.endswith("+scores")
     mask = remembering_mask(free, keep) if remembers else synthetic_mask(SOURCE, 0, free, keep)

@@ -102,7 +102,7 @@ def coded_layer(
     """
     where = f"layer {shape.name}"
     core = pattern(source, shape, layer_id, freeze)
-    pruned, locked, free = core.counts()
+    pruned, locked, free, _ = core.counts()
     mask = np.ascontiguousarray(mask, dtype=np.uint32)
     if len(mask) != -(-free // 32) or (free % 32 and mask[-1] >> (free % 32)):
         raise TicketError("bad-mask", f"{32 * len(mask)} mask bits for {free} free weights", where)
@@ -241,9 +241,8 @@ def decoded_layer(
     where = f"mask of layer {shape.name}"
     codes = (code, *coats, *(() if flips is None else (flips,)))
     cores = [core_layer(source, shape, layer_id, freeze, code) for code in codes]
-    pruned, locked, free = cores[0].counts()
-    tiled = next((core for core, of in zip(cores, codes, strict=True) if of.mode != "const"), None)
-    counts = np.array([free]) if tiled is None else tiled.free_counts()
+    tiled = next((core for core, of in zip(cores, codes, strict=True) if of.mode != "const"), cores[0])
+    pruned, locked, free, counts = tiled.counts()
     ones = _ones(cores[0], code, counts, where)
     if locked + int(ones.sum(dtype=np.int64)) != kept or kept == 0:
         raise TicketError("bad-mask", f"the header's count of {kept} kept weights is not the mask's", where)

@@ -20,7 +20,7 @@ SYNTHETIC = 5  # stream
 def pattern_counts(network: Network, source: Source, freezes: Sequence[Freeze]) -> list[tuple[int, int, int]]:
     """Realised (pruned, locked, free) weights of each layer."""
     layers = zip(network.layers, freezes, strict=True)
-    return [pattern(source, shape, i, freeze).counts() for i, (shape, freeze) in enumerate(layers)]
+    return [pattern(source, shape, i, freeze).counts()[:3] for i, (shape, freeze) in enumerate(layers)]
 
 
 def ticket_from_masks(
