@@ -282,6 +282,7 @@ class Multiplier {
 
     // All rows of a layer of one group, by tiles that are copied one by one.
     void multiply(const PlaneRows& rows) {
+        if (panels_) return multiply(rows, 0);  // which lie where the copies would
         unpack(rows);
         std::vector<Run> runs;
         uint8_t* copy = aligned_room(

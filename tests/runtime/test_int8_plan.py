@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from slt_infer import _core, models
+from slt_infer.codec import masks
 from slt_infer.errors import SltError, TicketError
 from slt_infer.quantise import joined, scale_of
 from slt_infer.reference_int8 import joined_values, run_int8, values_int8
@@ -158,6 +159,23 @@ def test_results_do_not_depend_on_the_batch(way: dict[str, Any], monkeypatch: py
         parts = np.concatenate([net(x[i : i + size]) for i in range(0, 23, size)])
         assert parts.tobytes() == whole.tobytes()
     assert net(x[:0]).shape == (0, 10)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 5])
+@pytest.mark.parametrize("tile_rows", [1, 4, 5])
+def test_tiles_that_another_writer_cuts(
+    tile_rows: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads take tiles as they come, of any number of rows: more than one copy of the pixels is in use."""
+    monkeypatch.setattr(masks, "tile_rows", lambda shape: tile_rows)
+    network = one_conv(32, 11, (3, 3), (6, 6))
+    x = images(network, 2)
+    ticket = quantised(random_ticket(network, density=0.7), x)
+    expected = Plan(ticket, "reference", dtype="int8")(x)
+    for _ in range(20):  # which thread takes which tile differs from run to run
+        plan = Plan(ticket, mode="stream", threads=threads, dtype="int8")
+        assert plan.layers[0].kernel == DOT
+        assert np.array_equal(plan(x), expected)
 
 
 def test_images_beyond_the_scale_and_far_beyond() -> None:
