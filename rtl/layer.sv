@@ -6,9 +6,9 @@
 // 0. Cycles: docs/rtl.md. Bits: those of its units and 2 * 2 * 128 * ROWS * BLOCKS of weights, register files
 // here.
 module layer #(
-    parameter integer ROWS = 8,       // a power of two
-    parameter integer COLUMNS = 8,    // a power of two, at most 128
-    parameter integer BLOCKS = 16,    // K at most 128 * BLOCKS
+    parameter integer ROWS = 8,       // a power of two, 2 or more
+    parameter integer COLUMNS = 8,    // a power of two, 2 to 128
+    parameter integer BLOCKS = 16,    // K at most 128 * BLOCKS; a power of two, 2 or more
     parameter integer PER_CYCLE = 1,  // rounds of a generator a cycle
     parameter integer WIDTH = 1,      // mask bits a cycle: 1, 2 or 4
     parameter integer ADDRESS = 24,   // bits of an activation word's address

@@ -282,6 +282,12 @@ def usage(message: str) -> NoReturn:
     raise typer.BadParameter(message)
 
 
+def apart(read: Path, written: Path | None) -> None:
+    """Usage error where the file to write is the one that is read."""
+    if written is not None and written.exists() and read.exists() and written.samefile(read):
+        usage(f"{written} is the file that is read: give another to write")
+
+
 def image_shape(text: str) -> tuple[int, int, int]:
     """The (channels, height, width) of a `--input CxHxW`."""
     parts = text.lower().split("x")

@@ -169,6 +169,7 @@ def main(
     answer: dict[str, Any] = {"file": str(out)}
     if form is not None and run is not None and (run.suffix == ".slt" or run.is_file()):
         _unused(context, OF_PACKING, "is for packing, and FILE is packed: leave it out")
+        cli.apart(run, out)
         return answer | export_target.written(load(run).task(task or 0), out, form)
     _unused(context, {"task"}, "is for --target of a packed ticket: leave it out")
     answer["affine"] = {"asked": affine_bits}

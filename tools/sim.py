@@ -12,6 +12,7 @@ import typer
 from rich.console import Group, RenderableType
 
 from slt_infer import hw
+from slt_infer.files import write_atomically
 from slt_infer.format import load
 from slt_infer.hw import trace as traces
 from slt_infer.hw.explain import explain
@@ -108,6 +109,7 @@ def report_command(
         cli.usage("give a FILE, --presets or --toml")
     if compare and scheme:
         cli.usage("--compare has every scheme: leave --scheme out")
+    cli.apart(file, html)
     machine = hw.load_hardware(hardware, _changes(change))
     workload = _workload(file, task, max_memory)
     run = MODELS[model]
@@ -128,9 +130,13 @@ def report_command(
         **hw.side_by_side(results),
     }
     if html is not None:
-        html.write_text(report(answer), "utf-8")
+        _write(html, report(answer))
         answer["report"] = str(html)
     return {**answer, "csv": sim_tables.to_csv(answer)} if as_csv else answer
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _workload(file: Path, task: int | None, max_memory: int | None) -> hw.Workload:
@@ -197,6 +203,7 @@ def sweep_command(
     """Runs the closed form at every combination of the parameters' values and marks the best in cycles and
     energy.
     """
+    cli.apart(file, html)
     axes = {}
     for text in over:
         key, sign, values = text.partition("=")
@@ -209,7 +216,7 @@ def sweep_command(
     points = sweep(_workload(file, task, max_memory), hardware, axes, scheme, jobs, fixed, ray)
     answer = {"file": str(file), "hardware": hardware, "parameters": list(axes), "points": points}
     if html is not None:
-        html.write_text(sweep_report(answer), "utf-8")
+        _write(html, sweep_report(answer))
         answer["report"] = str(html)
     return answer
 
@@ -276,6 +283,7 @@ def trace_command(
     version: cli.Version = False,
 ) -> cli.Answer:
     """Writes the DRAM requests of the event model for a simulator of DRAM, or the layers for SCALE-Sim."""
+    cli.apart(file, out)
     machine = hw.load_hardware(hardware, _changes(change))
     workload = _workload(file, task, max_memory)
     if form == "layers":
@@ -283,7 +291,7 @@ def trace_command(
     else:
         _, asked = traces.requests(workload, machine, scheme or hw.best_scheme(workload, machine))
         lines = list((traces.ramulator if form == "ramulator" else traces.dramsim3)(asked))
-    out.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    _write(out, "".join(f"{line}\n" for line in lines))
     count = len(lines) - (form == "layers")
     return {"file": str(out), "form": form, "lines": count, "burst_bytes": machine.dram.burst_bytes}
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from slt_infer.hw.description import Hardware, Size
+from slt_infer.hw.description import Hardware, HardwareError, Size
 
 MOST_ROUNDS = 20  # of one generator in a cycle; more are several generators
-COLUMNS = (4, 32)  # least and most of what was counted
+COLUMNS, ACC = (4, 32), (24, 32)  # least and most of what was counted
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,22 @@ class Part:
         many = self.gates if self.gates is not None else self.bits
         if many is None or self.size is None:
             return None
-        return many * self.size.um2 * (machine.nm / (self.size.nm or machine.nm)) ** 2 / 1e6
+        scale = machine.nm / (self.size.nm or machine.nm)
+        return many * self.size.um2 * (scale * scale) / 1e6
 
 
 def area(machine: Hardware) -> dict[str, Any]:
     """For JSON: `parts` {name: {what, gate_equivalents, bits, mm2, source} or {unknown}}, the sums
     `gate_equivalents`, `bits` and `mm2` (None where the machine gives no sizes) of the known parts, and the
-    `unknown` parts' names.
+    `unknown` parts' names. Raises HardwareError (`limit`) where the machine's sizes give no finite area.
     """
     parts = parts_of(machine)
     known = {name: part for name, part in parts.items() if part.known}
+    for name, part in known.items():
+        if not math.isfinite(part.mm2(machine) or 0.0):
+            raise HardwareError(
+                "limit", f"the area of {name} is no finite number; see nm and [area]", machine.name
+            )
     return {
         "parts": {name: _told(part, machine) for name, part in parts.items()},
         "gate_equivalents": round(sum(part.gates or 0 for part in known.values())),
@@ -112,7 +118,7 @@ def _generator(machine: Hardware) -> Part:
     if machine.generator.kind == "own":
         return Part("the machine's own generator is not in rtl/")
     rounds = math.ceil(machine.generator.rounds_per_cycle)
-    return _counted_part(machine, f"Threefry, {rounds} rounds a cycle", _threefry(machine))
+    return _counted_part(machine, f"as Threefry, {rounds} rounds a cycle", _threefry(machine))
 
 
 def _freeze(machine: Hardware) -> Part:
@@ -151,6 +157,10 @@ def _adders(machine: Hardware) -> Part:
     )
     if not COLUMNS[0] <= columns <= COLUMNS[1]:
         return Part(f"adder_tile was counted for {COLUMNS[0]} to {COLUMNS[1]} activations, not {columns}")
+    if machine.activation_bits != 8 or not ACC[0] <= machine.accumulator_bits <= ACC[1]:
+        return Part(f"adder_tile was counted for activations of 8 bits and sums of {ACC[0]} to {ACC[1]}")
+    if array.zero_skipping or not array.adder_tree:
+        return Part("rtl/ has adder trees that skip nothing, alone")
     count = tiles * gates("adder_tile", ROWS=rows, COLUMNS=columns, ACC=machine.accumulator_bits)
     return _counted_part(machine, f"{tiles} x adder_tile of {rows} x {columns}", count)
 

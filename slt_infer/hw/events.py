@@ -17,11 +17,12 @@ import numpy as np
 
 from slt_infer.hw.compute import block_sizes, pipeline, positions
 from slt_infer.hw.demand import Demand, demands
-from slt_infer.hw.description import Hardware
+from slt_infer.hw.description import Hardware, HardwareError
 from slt_infer.hw.result import Cycles, LayerResult, Result, layer_result
 from slt_infer.hw.workload import Workload
 
 Log = list[tuple[float, float, str, int]]  # start, cycles, what (weights, pixels, results), layer
+MAX_TILES = 2**20  # of a layer: seconds
 WRITE_BUFFER = 3  # tiles whose results may wait for DRAM
 
 
@@ -80,10 +81,16 @@ class Units:
 
 
 def simulate(workload: Workload, machine: Hardware, scheme: str, log: Log | None = None) -> Result:
-    """As slt_infer.hw.closed_form.closed_form, tile by tile. log: takes every use of DRAM."""
+    """As slt_infer.hw.closed_form.closed_form, tile by tile. log: takes every use of DRAM. Raises
+    HardwareError as that does, and `limit` for a layer of more than MAX_TILES tiles.
+    """
     units = Units(log=log)
     results: list[LayerResult] = []
     layers = demands(workload, machine, scheme)
+    for layer in layers:
+        if layer.tiles.tiles > MAX_TILES:
+            message = f"{layer.tiles.tiles} tiles, over {MAX_TILES}: take the closed form (--model closed)"
+            raise HardwareError("limit", message, f"layer {layer.work.name}")
     for index, layer in enumerate(layers):
         last = index + 1 == len(layers)
         cycles = _run(index, layer, machine, units, last or not machine.schedule.prefetch_layers)

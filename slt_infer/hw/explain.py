@@ -111,12 +111,19 @@ _HELP = {
     "activations.bytes so that its input is on chip",
 }
 
+_IN_STEP = (
+    "pattern and mask are made block by block, each waiting for the slower: raise "
+    "generator.rounds_per_cycle, or decoder.bits_per_cycle where blocks have more free weights than the "
+    "pattern takes cycles"
+)
+
 
 def _remedy(layer: LayerResult, machine: Hardware, units: dict[str, int]) -> list[str]:
     cause = bound(layer.cycles)
     if cause == "compute":
         return ["The array bounds it: more elements, or sides that fit the layer, would help; nothing else."]
-    lines = [f"It is bound by {cause}. What helps: {_HELP[cause]}."]
+    in_step = cause == "decoder" and machine.decoder.in_step
+    lines = [f"It is bound by {cause}. What helps: {_IN_STEP if in_step else _HELP[cause]}."]
     if cause in units and units[cause] <= units["array"]:
         lines.append(
             f"Over the whole layer the {cause} is busy less than the array: tiles are uneven, or too few, "

@@ -56,7 +56,8 @@ class CpuBackend:
                 if dtype == "f32"
                 else Int8Layers(ticket, self.mode, threads, isa, multiplierless)
             )
-            needed = arena + self.layers.scratch_bytes() + self.layers.memory.current
+            memory = self.layers.memory  # its peak until now is that of making what is kept
+            needed = max(arena + self.layers.scratch_bytes() + memory.current, memory.peak)
             if needed <= max_memory:
                 break
         else:

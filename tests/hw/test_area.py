@@ -15,6 +15,7 @@ import pytest
 
 from slt_infer.hw import load_hardware, preset_names
 from slt_infer.hw.area import area, gates, parts_of
+from slt_infer.hw.description import HardwareError
 from slt_infer.hw.html import report
 from slt_infer.tools import sim
 
@@ -42,6 +43,28 @@ def test_known_parts_are_summed_and_unknown_ones_say_why(preset: str) -> None:
     assert told["unknown"] == [name for name in parts if name not in known]
     assert all(len(told["parts"][name]["unknown"]) > 10 for name in told["unknown"])
     assert "control" in told["unknown"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"activation_bits": 16},
+        {"accumulator_bits": 16},
+        {"accumulator_bits": 64},
+        {"array.zero_skipping": True},
+        {"array.adder_tree": False},
+    ],
+)
+def test_adders_that_were_not_counted_are_unknown(change: dict[str, Any]) -> None:
+    assert parts_of(load_hardware("successor"))["array"].known
+    assert not parts_of(load_hardware("successor", change))["array"].known
+
+
+def test_no_area_without_end_is_told() -> None:
+    machine = load_hardware("successor", {"nm": 1e9, "area.gate.nm": 1e-150})
+    with pytest.raises(HardwareError) as caught:
+        area(machine)
+    assert caught.value.code == "limit"
 
 
 def test_a_ticket_machine_is_made_of_counted_units() -> None:

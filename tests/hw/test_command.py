@@ -147,6 +147,31 @@ def test_a_topology_has_dense_baselines_alone(tmp_path: Path, capsys: pytest.Cap
     assert answer["schemes"]["int8"]["compute_cycles"] == 11_199
 
 
+@pytest.mark.parametrize(
+    "command", [["--html"], ["trace", "-o"], ["sweep", "--over", "volt=0.6,0.9", "--html"]]
+)
+def test_a_file_is_not_written_over_itself(
+    file: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = file.read_bytes()
+    words, flag = command[:-1], command[-1]
+    assert run(*words[:1], file, *words[1:], flag, file) == 2
+    assert "is the file that is read" in " ".join(capsys.readouterr().err.split())
+    assert file.read_bytes() == before
+
+
+def test_a_layer_of_too_many_tiles_is_for_the_closed_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "large.csv"
+    path.write_text(f"Layer,M,N,K,\nlarge,{2**20},{2**18},{2**20},\n")
+    assert run(path, "--hw", "tpu-like", "--json") == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["where"]) == ("limit", "layer large")
+    assert "--model closed" in error["message"]
+    assert answer_of(capsys, path, "--hw", "tpu-like", "--model", "closed")["macs"] == 2**58
+
+
 def test_html_is_one_file_that_needs_nothing(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,6 +261,16 @@ def test_explain_names_the_bound_and_what_would_help(file: Path, capsys: pytest.
     assert "generator.rounds_per_cycle" in answer["text"][-1]
     assert run("explain", file, "no-such", "--json") == 1
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "no-layer"
+
+
+def test_explain_of_pattern_and_mask_in_step(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is said to help does."""
+    layer, machine = "stage4.block1.conv2", ["--hw", "rtl"]
+    found = answer_of(capsys, "explain", file, layer, *machine)
+    assert found["bound"] == "decoder"
+    assert "generator.rounds_per_cycle" in found["text"][-1] + found["text"][-2]
+    faster = answer_of(capsys, "explain", file, layer, *machine, "--set", "generator.rounds_per_cycle=20")
+    assert faster["cycles"] < 0.8 * found["cycles"]
 
 
 @pytest.mark.parametrize("preset", ["edge-256", "hiddenite-like", "systolic-os"])

@@ -12,7 +12,7 @@ from slt_infer.runtime.schedule import schedule
 from slt_infer.ticket import Network, Ticket
 
 from .quantised import quantised
-from .tickets import images, one_conv, random_ticket
+from .tickets import images, one_conv, one_linear, random_ticket
 
 SMALL, LARGE = one_conv(64, 200, (3, 3), (6, 6)), one_conv(256, 512, (3, 3), (4, 4))
 
@@ -42,6 +42,15 @@ def test_stream_is_taken_where_resident_weights_may_not_fit(dtype: str, network:
     with pytest.raises(SltError) as caught:
         Plan(ticket, dtype=dtype, max_memory=stream - 1)  # type: ignore[arg-type]
     assert caught.value.code == "memory"
+
+
+def test_what_is_kept_is_made_within_the_limit() -> None:
+    """Making it takes more than keeping it, and here more than all that a call takes."""
+    ticket = random_ticket(one_linear(4096, 1024), density=0.5)
+    limit = least_memory(ticket, mode="resident")
+    peak = Plan(ticket, mode="resident", max_memory=limit).peak_weight_bytes
+    assert peak is not None
+    assert peak <= limit
 
 
 def least_memory(ticket: Ticket, **options: str) -> int:

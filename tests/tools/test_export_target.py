@@ -122,6 +122,15 @@ def test_bad_usage(call, ticket_file, arguments):
     assert "Usage" in err
 
 
+def test_a_file_is_not_written_over_itself(call, ticket_file, tmp_path):
+    packed = tmp_path / "packed.bin"
+    packed.write_bytes(ticket_file.read_bytes())
+    code, out, err = call(export, packed, "--target", "rtl", "-o", tmp_path / "." / "packed.bin")
+    assert (code, out) == (2, "")
+    assert "is the file that is read" in " ".join(err.split())
+    assert packed.read_bytes() == ticket_file.read_bytes()
+
+
 def test_task_is_for_a_packed_ticket(call, tmp_path):
     assert call(export, *THREEFRY, "--target", "rtl", "--task", "0", "-o", tmp_path / "net.bin")[0] == 2
     assert call(export, *THREEFRY, "--task", "0", "-o", tmp_path / "net.slt")[0] == 2
