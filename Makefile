@@ -103,11 +103,11 @@ rtl: $(VENV)/.test
 SANITIZED := $(addprefix $(CURDIR)/tests/,format codec $(addprefix runtime/test_,operators.py int8_operators.py int8_plan.py))
 sanitize: export OMP_NUM_THREADS = 1
 sanitize: $(VENV)/.test
-	CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -O1 -g" LDFLAGS="-fsanitize=address,undefined" \
+	CXXFLAGS="$$($(BIN)/python csrc/build.py sanitize)" LDFLAGS="-fsanitize=address,undefined" \
 	    $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	cd build/sanitize && PYTHONPATH=lib ASAN_OPTIONS=detect_leaks=0 \
 	    LD_PRELOAD="$$(for lib in asan ubsan stdc++; do $${CXX:-g++} -print-file-name=lib$$lib.so; done | paste -sd ' ')" \
-	    $(CURDIR)/$(BIN)/python -P -m pytest -q -p no:cacheprovider $(SANITIZED)
+	    $(CURDIR)/$(BIN)/python -P -m pytest -n $(JOBS) -q -p no:cacheprovider $(SANITIZED)
 
 # The decoders, the encoder and the reader, FUZZ_SECONDS each; corpora and findings stay in build/fuzz. Needs clang
 # and libclang-rt-VERSION-dev. The reader's target is guided by coverage where atheris can be installed, else blind.
@@ -124,11 +124,11 @@ wheel-test: $(VENV)/.tools
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w build/wheel .
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
-	    "$$(echo build/wheel/*.whl)" pytest hypothesis
+	    "$$(echo build/wheel/*.whl)" pytest pytest-xdist hypothesis
 	cd build/wheel/elsewhere && ../venv/bin/python -c \
 	    "import slt_infer, sys; assert slt_infer.__file__.startswith(sys.prefix), slt_infer.__file__"
 	cd build/wheel/elsewhere && ../venv/bin/slt-inspect --help > /dev/null && ../venv/bin/slt-run --help > /dev/null
-	cd build/wheel/elsewhere && ../venv/bin/python -m pytest -q -p no:cacheprovider $(WHEEL_TESTS)
+	cd build/wheel/elsewhere && ../venv/bin/python -m pytest -n $(JOBS) -q -p no:cacheprovider $(WHEEL_TESTS)
 
 clean:
 	rm -rf build dist demo *.egg-info slt_infer/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -31,7 +31,7 @@ class NinjaBuild(build_ext):
 
         build = load_build()
         includes = [pybind11.get_include(), sysconfig.get_path("include"), sysconfig.get_path("platinclude")]
-        flags = [*build.MODULE_FLAGS, *(f"-I{path}" for path in dict.fromkeys(includes))]
+        flags = [*build.FLAGS]
         if self.debug:
             flags += ["-O0", "-g"]
         build.compile_and_link(
@@ -42,6 +42,7 @@ class NinjaBuild(build_ext):
             compiler=os.environ.get("CXX", "g++"),
             flags=[*flags, *shlex.split(os.environ.get("CXXFLAGS", ""))],
             link_flags=["-shared", "-pthread", *shlex.split(os.environ.get("LDFLAGS", ""))],
+            bind_flags=[f"-I{path}" for path in dict.fromkeys(includes)],
         )
 
 

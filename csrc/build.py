@@ -1,11 +1,15 @@
 """What the C++ sources are and how each is compiled: used by setup.py, and by itself for the native tests.
 
-    python csrc/build.py native [--target x86|asan|aarch64] [--out build/native]
+    python csrc/build.py native [--target x86|asan|aarch64]
 
-compiles csrc/ (without the Python bindings) with tests/native/ and runs the program: as the wheel is
-compiled (`x86`, which is this machine, whatever it is), under the address and undefined-behaviour sanitizers
-(`asan`), or for aarch64, run by qemu-aarch64. Needs ninja and a C++20 compiler (CXX, or for aarch64
-CXX_AARCH64, may name it).
+links csrc/ (without the Python bindings) with tests/native/ and runs the program: the objects of the Python
+module (`x86`, which is this machine, whatever it is), those under the address and undefined-behaviour
+sanitizers (`asan`), or for aarch64, run by qemu-aarch64. Needs ninja and a C++20 compiler (CXX, or for
+aarch64 CXX_AARCH64, may name it).
+
+    python csrc/build.py sanitize
+
+prints the CXXFLAGS with which setup.py makes the objects that `asan` links.
 """
 
 from __future__ import annotations
@@ -24,8 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CXX_AARCH64 = os.environ.get("CXX_AARCH64", "aarch64-linux-gnu-g++")
 
 # -ffp-contract=off: results must not depend on where a compiler fuses multiply and add (docs/numerics.md).
-FLAGS = ["-O3", "-std=c++20", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-Wall", "-Wextra"]
-MODULE_FLAGS = [*FLAGS, "-fPIC", "-fvisibility=hidden"]
+FLAGS = ["-O3", "-std=c++20", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-Wall", "-Wextra",
+         "-fPIC", "-fvisibility=hidden", f"-I{ROOT / 'csrc'}"]  # fmt: skip
 # Only these files may use more than the baseline of their architecture; isa.cpp decides which of them run.
 ISA_FLAGS = {
     "ops_avx2.cpp": ["-mavx2", "-mbmi", "-mbmi2", "-mpopcnt"],
@@ -84,8 +88,12 @@ def compile_and_link(
     compiler: str,
     flags: Sequence[str],
     link_flags: Sequence[str],
+    bind_flags: Sequence[str] = (),
 ) -> None:
-    """Writes folder/build.ninja and runs it: objects in `folder`, linked to `output`; only what changed."""
+    """Writes folder/build.ninja and runs it: objects in `folder`, linked to `output`; only what changed.
+
+    bind_flags: of the files named bind*. All else is compiled alike for all that share a folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         "ninja_required_version = 1.8",
@@ -105,7 +113,8 @@ def compile_and_link(
         target = _escape(folder / f"{path.parent.name}_{path.stem}.o")
         objects.append(target)
         lines.append(f"build {target}: compile {_escape(path)}")
-        lines.append(f"  flags = {shlex.join([*flags, *ISA_FLAGS.get(path.name, [])])}".replace("$", "$$"))
+        own = bind_flags if path.name.startswith("bind") else ISA_FLAGS.get(path.name, [])
+        lines.append(f"  flags = {shlex.join([*flags, *own])}".replace("$", "$$"))
     lines.append(f"build {_escape(output)}: link {' '.join(objects)}")
     lines.append(f"default {_escape(output)}")
     script = folder / "build.ninja"
@@ -132,37 +141,36 @@ def check_isa_objects(folder: Path) -> None:
             raise SystemExit(f"{path.name} must hold no inline functions of others:\n" + "\n".join(weak))
 
 
-def build_native(target: str, out: Path) -> list[str]:
+def build_native(target: str) -> list[str]:
     """Builds the native test program; gives the command that runs it."""
     machine, compiler, flags, link_flags = host(), os.environ.get("CXX", "g++"), [*FLAGS], ["-pthread"]
-    run: list[str] = []
+    built = ROOT / "build"
+    folder, run = built / "core", []
     if target == "asan":
+        folder = built / "sanitize" / "core"
         flags += SANITIZE
         link_flags += SANITIZE
     elif target == "aarch64":
-        machine = "aarch64"
+        machine, compiler, folder = "aarch64", CXX_AARCH64, built / "native" / "aarch64"
         link_flags += ["-static"]
-        compiler = CXX_AARCH64
         run = [] if host() == "aarch64" else ["qemu-aarch64"]
     files = sources(machine, bindings=False) + sorted((ROOT / "tests" / "native").glob("*.cpp"))
-    program = out.resolve() / target / "slt_tests"
-    flags += ["-I", str(ROOT / "csrc")]
-    compile_and_link(program, files, program.parent, compiler, flags, link_flags)
+    program = built / "native" / target / "slt_tests"
+    compile_and_link(program, files, folder, compiler, flags, link_flags)
     if target == "x86":
-        check_isa_objects(program.parent)
+        check_isa_objects(folder)
     return [*run, str(program), str(ROOT / "tests" / "vectors")]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build and run the native tests.")
-    parser.add_argument("what", choices=["native"])
+    parser.add_argument("what", choices=["native", "sanitize"])
     parser.add_argument("--target", choices=["x86", "asan", "aarch64"], default="x86")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "native")
-    parser.add_argument("--build-only", action="store_true", help="do not run the program")
     arguments = parser.parse_args()
-    command = build_native(arguments.target, arguments.out)
-    if arguments.build_only:
+    if arguments.what == "sanitize":
+        print(shlex.join(SANITIZE))
         return 0
+    command = build_native(arguments.target)
     print(shlex.join(command), flush=True)
     return subprocess.run(command).returncode
 

@@ -94,11 +94,9 @@ def install(root: Path) -> None:
         files=build.sources("aarch64", bindings=True),
         folder=FOLDER / "core",
         compiler=build.CXX_AARCH64,
-        flags=[
-            *build.MODULE_FLAGS,
-            *(f"-I{path}" for path in (pybind11.get_include(), include / python, include)),
-        ],
+        flags=build.FLAGS,
         link_flags=["-shared", "-pthread"],
+        bind_flags=[f"-I{path}" for path in (pybind11.get_include(), include / python, include)],
     )
 
 

@@ -33,7 +33,7 @@ def build(folder: Path) -> dict[str, Path]:
     if shutil.which(compiler) is None:
         raise SystemExit(f"{compiler} is missing: install clang and libclang-rt-VERSION-dev, or set CLANGXX")
     build = sources()
-    flags = [*build.FLAGS, *FLAGS, f"-fsanitize=fuzzer-no-link,{SANITIZE}", "-I", str(ROOT / "csrc")]
+    flags = [*build.FLAGS, *FLAGS, f"-fsanitize=fuzzer-no-link,{SANITIZE}"]
     library = build.sources(build.host(), bindings=False)
     programs = {}
     for target in TARGETS:
