@@ -314,10 +314,8 @@ class Multiplier {
         store(l_.tiled, l_.pixels);
     }
     void store(size_t begin, size_t end) const {
-        for (uint32_t i = 0; i < rows_.count; ++i) {
-            sink_.store(rows_.first + i, first_pixel_ + begin, end - begin,
-                        sums_.data() + i * stride());
-        }
+        sink_.store_rows(rows_.first, rows_.count, first_pixel_ + begin, end - begin, sums_.data(),
+                         stride());
     }
 
     // Makes bytes of the rows, quad after quad, and their start values.

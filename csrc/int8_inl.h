@@ -4,6 +4,8 @@
 //   u8v bit_bytes(uint64_t bits)        all ones where one of the first kBytes bits is set
 //   ByteSums add_bytes(ByteSums, u8v)   adds int8 values to zeroed sums of neighbours
 //   int32_t total(ByteSums, size_t n)   the sum of the n values added
+//   Ints load_ints(const T* p)          kBytes / 4 numbers, T int8_t, int16_t or int32_t, as int32
+//   void store_ints(int8_t* p, Ints a, Ints b)   kBytes / 2 bytes, those of a first, saturated
 //
 // A *panel* holds what some output pixels read: a row per position, of 1, 2 or 4 vectors of int16.
 //
@@ -382,36 +384,46 @@ void linear_bytes(const uint64_t* kept, const uint64_t* sign, size_t row_words, 
 // ---- the end of a layer ----
 
 // clamp((clamp(sum, lo, hi) * m + r * m_r + c) >> s, low, 127), exact in 32 bits (int8.cpp proves
-// it), of kCount sums: the compiler makes vectors of them.
-template <bool kResidual, uint32_t kCount, class Sum>
-inline void requantise_some(const Sum* sums, const int8_t* residual, size_t from,
-                            const RequantiseChannel& q, int8_t* out) {
-    int8_t y[kCount];
-#pragma GCC unroll 1  // a loop, else there are no vectors
-    for (uint32_t i = 0; i < kCount; ++i) {
-        int32_t a = sums[i];
-        a = a < q.lo ? q.lo : a;
-        a = a > q.hi ? q.hi : a;
-        uint32_t t = uint32_t(a) * uint32_t(q.m) + uint32_t(q.c);
-        if (kResidual) t += uint32_t(int32_t(residual[from + i]) * q.m_r);
-        int32_t b = int32_t(t) >> q.s;
-        b = b < q.low ? q.low : b;
-        y[i] = int8_t(b > 127 ? 127 : b);
-    }
-    __builtin_memcpy(out, y, kCount);
+// it).
+template <bool kResidual, class Sum>
+inline int8_t requantise_one(Sum sum, int8_t residual, const RequantiseChannel& q) {
+    int32_t a = sum;
+    a = a < q.lo ? q.lo : a;
+    a = a > q.hi ? q.hi : a;
+    uint32_t t = uint32_t(a) * uint32_t(q.m) + uint32_t(q.c);
+    if (kResidual) t += uint32_t(int32_t(residual) * q.m_r);
+    int32_t b = int32_t(t) >> q.s;
+    b = b < q.low ? q.low : b;
+    return int8_t(b > 127 ? 127 : b);
+}
+
+// The same of as many sums as a vector has ints; what is above 127 is left to store_ints.
+template <bool kResidual, class Sum>
+inline Ints requantise_vector(const Sum* sums, const int8_t* residual, const RequantiseChannel& q) {
+    Ints a = load_ints(sums);
+    a = a < q.lo ? Ints{} + q.lo : a;
+    a = a > q.hi ? Ints{} + q.hi : a;
+    u32v t = u32v(a) * uint32_t(q.m) + uint32_t(q.c);
+    if (kResidual) t += u32v(load_ints(residual)) * uint32_t(q.m_r);
+    const Ints b = Ints(t) >> int32_t(q.s);
+    return b < q.low ? Ints{} + q.low : b;
 }
 
 template <bool kResidual, class Sum>
 void requantise_rows(const Sum* sums, size_t sums_stride, const int8_t* residual, size_t stride,
                      uint32_t rows, size_t count, const RequantiseChannel* channel,
                      size_t channel_step, int8_t* out) {
-    constexpr uint32_t kSome = 16;
+    constexpr uint32_t kInts = kBytes / 4;
     for (; rows; --rows, sums += sums_stride, out += stride, channel += channel_step) {
         const RequantiseChannel q = *channel;
+        const auto vector = [&](size_t i) {
+            return requantise_vector<kResidual>(sums + i, residual + (kResidual ? i : 0), q);
+        };
         size_t i = 0;
-        for (; i + kSome <= count; i += kSome)
-            requantise_some<kResidual, kSome>(sums + i, residual, i, q, out + i);
-        for (; i < count; ++i) requantise_some<kResidual, 1>(sums + i, residual, i, q, out + i);
+        for (; i + 2 * kInts <= count; i += 2 * kInts)
+            store_ints(out + i, vector(i), vector(i + kInts));
+        for (; i < count; ++i)
+            out[i] = requantise_one<kResidual>(sums[i], kResidual ? residual[i] : int8_t(0), q);
         if (kResidual) residual += stride;
     }
 }

@@ -144,6 +144,22 @@ typedef __m256i ByteSums;  // 64 bits, of values plus 128
 inline u16v widen(const int8_t* p) {
     return u16v(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
+typedef i32v Ints;
+inline Ints load_ints(const int8_t* p) {
+    return Ints(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+inline Ints load_ints(const int16_t* p) {
+    return Ints(_mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+inline Ints load_ints(const int32_t* p) {
+    return Ints(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline void store_ints(int8_t* p, Ints a, Ints b) {
+    const __m256i shorts = _mm256_permute4x64_epi64(_mm256_packs_epi32(__m256i(a), __m256i(b)), 0xD8);
+    const __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(shorts), _mm256_extracti128_si256(shorts, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
 inline u8v bit_bytes(uint64_t bits) {
     const __m256i bytes =
         _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);

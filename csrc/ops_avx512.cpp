@@ -104,6 +104,19 @@ typedef __m512i ByteSums;  // 64 bits, of values plus 128
 inline u16v widen(const int8_t* p) {
     return u16v(_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
 }
+typedef int32_t Ints __attribute__((vector_size(64)));
+inline Ints load_ints(const int8_t* p) {
+    return Ints(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+inline Ints load_ints(const int16_t* p) {
+    return Ints(_mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+}
+inline Ints load_ints(const int32_t* p) { return Ints(_mm512_loadu_si512(p)); }
+inline void store_ints(int8_t* p, Ints a, Ints b) {
+    __m128i* to = reinterpret_cast<__m128i*>(p);
+    _mm_storeu_si128(to, _mm512_cvtsepi32_epi8(__m512i(a)));
+    _mm_storeu_si128(to + 1, _mm512_cvtsepi32_epi8(__m512i(b)));
+}
 inline u8v bit_bytes(uint64_t bits) { return u8v(_mm512_movm_epi8(__mmask64(bits))); }
 inline ByteSums add_bytes(ByteSums sums, u8v v) {
     const __m512i sum = _mm512_sad_epu8(__m512i(v ^ 0x80), _mm512_setzero_si512());

@@ -131,6 +131,17 @@ typedef uint8_t u8v __attribute__((vector_size(16)));
 typedef uint16_t u16v __attribute__((vector_size(16)));
 typedef int32x4_t ByteSums;
 inline u16v widen(const int8_t* p) { return u16v(vmovl_s8(vld1_s8(p))); }
+typedef int32_t Ints __attribute__((vector_size(16)));
+inline Ints load_ints(const int8_t* p) {
+    int32_t four;
+    __builtin_memcpy(&four, p, 4);
+    return Ints(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
+}
+inline Ints load_ints(const int16_t* p) { return Ints(vmovl_s16(vld1_s16(p))); }
+inline Ints load_ints(const int32_t* p) { return Ints(vld1q_s32(p)); }
+inline void store_ints(int8_t* p, Ints a, Ints b) {
+    vst1_s8(p, vqmovn_s16(vcombine_s16(vqmovn_s32(int32x4_t(a)), vqmovn_s32(int32x4_t(b)))));
+}
 inline u8v bit_bytes(uint64_t bits) {
     const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
     const uint8x16_t word = vcombine_u8(vdup_n_u8(uint8_t(bits)), vdup_n_u8(uint8_t(bits >> 8)));
