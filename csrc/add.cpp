@@ -67,7 +67,10 @@ class Product {
           mine_(job.by_pixels ? share(l_.count, 1, part, job.work.threads.count())
                                 : Range{0, l_.count}),
           offsets_(position_offsets(job.shape)) {
-        if (mine_.begin < mine_.end) pad();
+        if (mine_.begin < mine_.end)
+            images_ = pad_images(job.x, job.n, job.shape, l_.begin(mine_.begin),
+                                 l_.end(mine_.end - 1), job.work.padded_bytes[part],
+                                 kGatherSlack);
     }
 
     // All panels with rows that lists are there of, in ascending order. A panel stays in the
@@ -106,31 +109,6 @@ class Product {
 
     uint32_t vectors(size_t index) const {
         return vectors_for(l_.end(index) - l_.begin(index), job_.work.ops);
-    }
-
-    // Copies what the pixels read, with padding written out.
-    void pad() {
-        const ConvShape& s = job_.shape;
-        const size_t columns = s.width + 2 * size_t{s.padding}, plane = padded_size(s) / s.channels;
-        if (padded_size(s) * job_.n >= uint64_t{1} << 32)
-            throw std::length_error("an image of 2^32 numbers, padding included");
-        int8_t* all = room(job_.work.padded_bytes[part_], padded_size(s) * job_.n + kGatherSlack);
-        for (const auto& [image, begin, end] :
-             rows_read(s, l_.begin(mine_.begin), l_.end(mine_.end - 1))) {
-            const size_t first = std::max<size_t>(begin, s.padding),
-                         last = std::min<size_t>(end, s.padding + s.height);
-            const bool whole = end - begin == plane / columns;
-            if (whole) std::memset(all + image * padded_size(s), 0, padded_size(s));
-            for (size_t c = image * s.channels; c < (image + 1) * s.channels; ++c) {
-                const int8_t* from = job_.x + (c * s.height + first - s.padding) * s.width;
-                int8_t* to = all + c * plane;
-                if (!whole) std::memset(to + begin * columns, 0, (end - begin) * columns);
-                to += first * columns + s.padding;
-                for (size_t row = first; row < last; ++row, from += s.width, to += columns)
-                    copy_row(from, s.width, to);
-            }
-        }
-        images_ = all;
     }
 
     // Positions [first, last) of a panel.
@@ -236,20 +214,6 @@ void each_chunk(const int8_t* x, size_t n, const ConvShape& s, const Sink& sink,
     }
 }
 
-// A thread's share of the lists, by their bytes.
-std::vector<UnitRows> share_lists(const ResidentUnits& lists, uint32_t part, uint32_t parts) {
-    uint64_t total = 0, before = 0;
-    for (size_t i = 0; i < lists.groups(); ++i) total += lists.group(i).bytes;
-    std::vector<UnitRows> mine;
-    for (size_t i = 0; i < lists.groups(); ++i) {
-        const UnitRows rows = lists.group(i);
-        const uint64_t middle = 2 * before + rows.bytes;  // times parts in 2 * total: of which share
-        if (middle * parts / (2 * total + 1) == part) mine.push_back(rows);
-        before += rows.bytes;
-    }
-    return mine;
-}
-
 }  // namespace
 
 uint32_t add_rows(size_t pixels, const Ops& ops) {
@@ -268,9 +232,9 @@ void add_conv2d(const ResidentUnits& lists, const int8_t* x, size_t n, const Con
                 const Sink& sink, Workspace& work) {
     each_chunk(x, n, s, sink, work, 0, [&](const Job& job) {
         work.threads.run([&](uint32_t part) {
-            const std::vector<UnitRows> mine =
-                job.by_pixels ? share_lists(lists, 0, 1)
-                                : share_lists(lists, part, work.threads.count());
+            const auto mine = job.by_pixels
+                                  ? lists.rows()
+                                  : share_bytes(lists.rows(), part, work.threads.count());
             if (!mine.empty()) Product(job, part).multiply(mine);
         });
     });

@@ -87,6 +87,20 @@ class ResidentPlanes {
     WeightVector<uint8_t> rows_;
 };
 
+// The share `part` of `parts` of rows in order, by the bytes that their weights take: `bytes` of each.
+template <class Rows>
+std::vector<Rows> share_bytes(const std::vector<Rows>& all, uint32_t part, uint32_t parts) {
+    uint64_t total = 0, before = 0;
+    for (const Rows& rows : all) total += rows.bytes;
+    std::vector<Rows> mine;
+    for (const Rows& rows : all) {
+        const uint64_t middle = 2 * before + rows.bytes;  // times parts in 2 * total: of which share
+        if (middle * parts / (2 * total + 1) == part) mine.push_back(rows);
+        before += rows.bytes;
+    }
+    return mine;
+}
+
 // What lists made for one use take, in each thread.
 constexpr size_t kListBytes = 1u << 17;
 
