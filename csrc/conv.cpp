@@ -244,10 +244,9 @@ double LayerWeights::scratch_bytes(const Ops& ops) const {
     return 4.0 * (rows * width + static_cast<double>(padded_size(shape_)));
 }
 
-void LayerWeights::visit_planes(Workspace& work,
-                                const std::function<void(const PlaneRows&)>& use) const {
-    if (planes_) return planes_->visit(work.weights, use);
-    stream_planes(*code_, work.weights, work.threads, work.ops, use);
+void LayerWeights::show_rows(bool all, Workspace& work, const UseRows& use) const {
+    if (planes_) return planes_->share_rows(out_, all, work.weights, work.threads, use);
+    stream_rows(*code_, out_, all, work.weights, work.threads, work.ops, use);
 }
 
 void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, float* out,
@@ -279,15 +278,10 @@ void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, fl
             continue;
         }
         std::vector<std::optional<Product>> products(parts);
-        const auto add = [&](const PlaneRows& rows, uint32_t part) {
+        show_rows(job.by_pixels, work, [&](const PlaneRows& rows, uint32_t part) {
             if (!products[part]) products[part].emplace(job, part);
             products[part]->add(rows);
-        };
-        if (planes_) {
-            planes_->share_rows(out_, job.by_pixels, work.weights, work.threads, add);
-        } else {
-            stream_rows(*code_, out_, job.by_pixels, work.weights, work.threads, work.ops, add);
-        }
+        });
         work.threads.run([&](uint32_t part) {
             if (products[part]) products[part]->flush();
         });
@@ -305,21 +299,17 @@ void LayerWeights::linear(const float* x, size_t n, const Epilogue& e, float* ou
         }
         x = copies;
     }
-    visit_planes(work, [&](const PlaneRows& all) {
-        work.threads.run([&](uint32_t part) {
-            const auto [begin, end] = share(all.count, 4, part, work.threads.count());
-            const PlaneRows rows = all.part(begin, end);
-            for (size_t i = 0; i < n && rows.count; ++i) {
-                float* y = out + i * out_ + rows.first;
-                work.ops.linear(rows.kept, rows.sign, rows.row_words, rows.count, fan_in_,
-                                x + i * columns, y);
-                for (uint32_t row = 0; e.scale && row < rows.count; ++row) {
-                    const uint32_t o = rows.first + row;
-                    work.ops.scale_shift(y + row, 1, e.scale[o], e.shift ? e.shift + o : nullptr,
-                                         e.relu, y + row);
-                }
+    show_rows(false, work, [&](const PlaneRows& rows, uint32_t) {
+        for (size_t i = 0; i < n; ++i) {
+            float* y = out + i * out_ + rows.first;
+            work.ops.linear(rows.kept, rows.sign, rows.row_words, rows.count, fan_in_,
+                            x + i * columns, y);
+            for (uint32_t row = 0; e.scale && row < rows.count; ++row) {
+                const uint32_t o = rows.first + row;
+                work.ops.scale_shift(y + row, 1, e.scale[o], e.shift ? e.shift + o : nullptr,
+                                     e.relu, y + row);
             }
-        });
+        }
     });
 }
 

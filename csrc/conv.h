@@ -73,7 +73,8 @@ class LayerWeights {
                 Workspace& work) const;
 
   private:
-    void visit_planes(Workspace& work, const std::function<void(const PlaneRows&)>& use) const;
+    // As stream_rows, of kept planes or regenerated ones.
+    void show_rows(bool all, Workspace& work, const UseRows& use) const;
 
     std::shared_ptr<const LayerCode> code_;
     uint32_t out_, fan_in_;
