@@ -157,7 +157,8 @@ void stream_rows(const LayerCode& code, uint32_t most, bool all, WeightScratch& 
                         part, ops, use);
         });
     } else {
-        const uint32_t whole = all ? tiles : tiles - tiles % parts;  // the others have parts of
+        const uint32_t equal = tiles - (code.tile(tiles - 1).rows < code.tile(0).rows);
+        const uint32_t whole = all ? tiles : equal - equal % parts;  // that one thread has each
         if (whole) {
             threads.run([&](uint32_t part) {
                 const auto [begin, end] = mine(whole, part);
