@@ -50,9 +50,10 @@ struct Job {
     const Sink& sink;
     Workspace& work;
     Layout layout;
-    // Threads share the pixels, and each makes all lists; else the rows, and each makes all panels.
+    // Threads share the panels, and each makes all lists; else the rows, and each makes all panels.
     // So none reads what another has just written but the layer's input.
     bool by_pixels;
+    Shares& panels;  // of each group
 
     uint32_t group_rows() const { return sink.rows / shape.groups; }
 };
@@ -83,9 +84,20 @@ class Product {
             for (; end < lists.size() && lists[end].first / job_.group_rows() == group; ++end)
                 rows += lists[end].count;
             if (rows < kEnoughRows && rows < job_.group_rows()) keep();
-            for (size_t index = mine_.begin; index < mine_.end; ++index) {
-                const int16_t* made = panel(group, index);
-                for (size_t i = begin; i < end; ++i) multiply(lists[i], index, made);
+            const auto use = [&](const Range& panels) {
+                for (uint32_t index = panels.begin; index < panels.end; ++index) {
+                    const int16_t* made = panel(group, index);
+                    for (size_t i = begin; i < end; ++i) multiply(lists[i], index, made);
+                }
+            };
+            if (!job_.by_pixels) {
+                use(mine_);
+                continue;
+            }
+            ++round_;
+            for (Range some; job_.panels.next(part_, round_, some);) {
+                if (!mine_.has(some.begin)) pad(some);
+                use(some);
             }
         }
     }
@@ -111,6 +123,12 @@ class Product {
         return vectors_for(l_.end(index) - l_.begin(index), job_.work.ops);
     }
 
+    // Copies what the panels read.
+    void pad(const Range& panels) {
+        images_ = pad_images(job_.x, job_.n, job_.shape, l_.begin(panels.begin),
+                             l_.end(panels.end - 1), job_.work.padded_bytes[part_], kGatherSlack);
+    }
+
     // Positions [first, last) of a panel.
     void gather(size_t group, size_t index, uint32_t first, uint32_t last, int16_t* to) {
         const ConvShape& s = job_.shape;
@@ -127,19 +145,16 @@ class Product {
     void keep() {
         if (kept_.empty() && panel_bytes() <= kPanelBytes) kept_.resize(panels());
     }
-    // There until the next call, or where panels are kept until the last.
-    const int16_t* panel(size_t group, size_t index) {
-        auto& buffer = job_.work.short_panels[part_];
-        if (kept_.empty()) {
-            int16_t* to = aligned(room(buffer, l_.size() + kGatherSlack));
-            gather(group, index, 0, l_.fan_in, to);
-            return to;
-        }
-        const size_t place = group * (mine_.end - mine_.begin) + index - mine_.begin;
-        int16_t* to = aligned(room(buffer, kept_.size() * l_.size() + kGatherSlack)) +
-                      place * l_.size();
-        if (!kept_[place]) gather(group, index, 0, l_.fan_in, to);
-        kept_[place] = true;
+    // There until the next call, or until the last where it is kept: those that are this thread's.
+    const int16_t* panel(size_t group, uint32_t index) {
+        int16_t* all = aligned(room(job_.work.short_panels[part_],
+                                    (kept_.size() + 1) * l_.size() + kGatherSlack));
+        const bool keeps = !kept_.empty() && mine_.has(index);
+        const size_t place =
+            keeps ? group * (mine_.end - mine_.begin) + index - mine_.begin : kept_.size();
+        int16_t* to = all + place * l_.size();
+        if (!keeps || !kept_[place]) gather(group, index, 0, l_.fan_in, to);
+        if (keeps) kept_[place] = true;
         return to;
     }
 
@@ -192,6 +207,7 @@ class Product {
     Range mine_;  // of the panels of each group
     std::vector<uint32_t> offsets_;
     std::vector<Run> runs_;
+    uint64_t round_ = 0;
     const int8_t* images_ = nullptr;
     std::vector<bool> kept_;
     bool words_made_ = false;
@@ -210,7 +226,9 @@ void each_chunk(const int8_t* x, size_t n, const ConvShape& s, const Sink& sink,
         const Layout layout(s, count, work.ops);
         const bool by_pixels = layout.count >= kManyPanels * work.threads.count() &&
                                layout.pixels >= size_t{pixels_a_row} * sink.rows;
-        use(Job{x + first * image, count, first * s.out_pixels(), s, sink, work, layout, by_pixels});
+        Shares panels(layout.count, work.threads.count());
+        use(Job{x + first * image, count, first * s.out_pixels(), s, sink, work, layout, by_pixels,
+                panels});
     }
 }
 

@@ -61,9 +61,10 @@ struct Job {
     float* to;
     Workspace& work;
     Layout layout;
-    // Threads share the pixels, and each makes all lists; else the rows, and each makes all panels.
+    // Threads share the panels, and each makes all lists; else the rows, and each makes all panels.
     // So none reads what another has just written but the layer's input.
     bool by_pixels;
+    Shares& panels;  // of each group
 
     uint32_t group_rows() const { return rows / shape.groups; }
 };
@@ -75,13 +76,10 @@ class Product {
         : job_(job),
           l_(job.layout),
           part_(part),
-          mine_(job.by_pixels ? share(l_.count, 1, part, job.work.threads.count())
-                              : Range{0, l_.count}),
+          mine_(job.by_pixels ? job.panels.of(part) : Range{0, l_.count}),
           offsets_(position_offsets(job.shape)),
           maker_(job.rows, l_.fan_in, job.group_rows(), l_.bundle, job.work.ops) {
-        if (mine_.begin < mine_.end)
-            images_ = pad_images(job.x, job.n, job.shape, l_.begin(mine_.begin),
-                                 l_.end(mine_.end - 1), job.work.padded[part]);
+        if (mine_.begin < mine_.end) pad(mine_);
     }
 
     // Rows that lists are there of.
@@ -94,8 +92,7 @@ class Product {
                 if (span.count && span.rows + lists[end].count > kSumRows) break;
                 ++span.count, span.rows += lists[end].count;
             }
-            for (uint32_t index = mine_.begin; index < mine_.end; ++index)
-                multiply(span, group, index);
+            multiply(span, group);
         }
     }
 
@@ -127,6 +124,25 @@ class Product {
         size_t count;
         uint32_t rows;
     };
+
+    // Copies what the panels read.
+    void pad(const Range& panels) {
+        images_ = pad_images(job_.x, job_.n, job_.shape, l_.begin(panels.begin),
+                             l_.end(panels.end - 1), job_.work.padded[part_]);
+    }
+
+    void multiply(const Span& span, uint32_t group) {
+        if (!job_.by_pixels) return multiply(span, group, mine_);
+        ++round_;
+        for (Range some; job_.panels.next(part_, round_, some);) {
+            if (!mine_.has(some.begin)) pad(some);
+            multiply(span, group, some);
+        }
+    }
+    void multiply(const Span& span, uint32_t group, const Range& panels) {
+        for (uint32_t index = panels.begin; index < panels.end; ++index)
+            multiply(span, group, index);
+    }
 
     // The panel's sums of the span's rows, stored.
     void multiply(const Span& span, uint32_t group, uint32_t index) {
@@ -182,6 +198,7 @@ class Product {
     const Layout& l_;
     uint32_t part_;
     Range mine_;  // of the panels of each group
+    uint64_t round_ = 0;
     std::vector<uint32_t> offsets_;
     ListMaker maker_;
     size_t used_ = 0;  // bytes of the buffer of lists
@@ -260,6 +277,7 @@ void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, fl
         const uint32_t bundle = lists_ ? lists_->bundle() : bundle_for(images * pixels, work.ops);
         const Layout layout(shape_, images, bundle, work.ops);
         const bool even = layout.count % parts == 0 || layout.count >= kManyPanels * parts;
+        Shares panels(layout.count, work.threads.count());
         const Job job{x + first * image,
                       images,
                       shape_,
@@ -268,7 +286,8 @@ void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, fl
                       out + first * out_ * pixels,
                       work,
                       layout,
-                      even && layout.pixels >= pixels_a_row * out_};
+                      even && layout.pixels >= pixels_a_row * out_,
+                      panels};
         if (lists_) {
             work.threads.run([&](uint32_t part) {
                 const auto mine = job.by_pixels ? lists_->rows()
