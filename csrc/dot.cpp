@@ -400,7 +400,7 @@ void dot_conv2d(const RowSource& source, const int8_t* x, size_t n, const ConvSh
         const bool by_pixels = layout.tiles >= size_t{kRunTiles} * threads &&
                                layout.pixels >= size_t{source.pixels_a_row} * sink.rows;
         const auto tiles = static_cast<uint32_t>(layout.tiles);
-        const uint32_t unit = std::clamp(tiles / (4 * threads), 1u, kRunTiles);
+        const uint32_t unit = std::clamp(tiles / (2 * threads), 1u, kRunTiles);
         Shares shares((tiles + unit - 1) / unit, threads);
         const Job job{x + first * image, count, first * s.out_pixels(), s, sink, work, layout,
                       by_pixels, unit, shares};
