@@ -50,9 +50,10 @@ struct Job {
     const Sink& sink;
     Workspace& work;
     Layout layout;
-    // Threads share the pixels, and each makes all lists; else the rows, and each makes all panels.
+    // Threads share the panels, and each makes all lists; else the rows, and each makes all panels.
     // So none reads what another has just written but the layer's input.
     bool by_pixels;
+    Shares& panels;  // of each group
 
     uint32_t group_rows() const { return sink.rows / shape.groups; }
 };
@@ -67,7 +68,10 @@ class Product {
           mine_(job.by_pixels ? share(l_.count, 1, part, job.work.threads.count())
                                 : Range{0, l_.count}),
           offsets_(position_offsets(job.shape)) {
-        if (mine_.begin < mine_.end) pad();
+        if (mine_.begin < mine_.end)
+            images_ = pad_images(job.x, job.n, job.shape, l_.begin(mine_.begin),
+                                 l_.end(mine_.end - 1), job.work.padded_bytes[part],
+                                 kGatherSlack);
     }
 
     // All panels with rows that lists are there of, in ascending order. A panel stays in the
@@ -80,9 +84,20 @@ class Product {
             for (; end < lists.size() && lists[end].first / job_.group_rows() == group; ++end)
                 rows += lists[end].count;
             if (rows < kEnoughRows && rows < job_.group_rows()) keep();
-            for (size_t index = mine_.begin; index < mine_.end; ++index) {
-                const int16_t* made = panel(group, index);
-                for (size_t i = begin; i < end; ++i) multiply(lists[i], index, made);
+            const auto use = [&](const Range& panels) {
+                for (uint32_t index = panels.begin; index < panels.end; ++index) {
+                    const int16_t* made = panel(group, index);
+                    for (size_t i = begin; i < end; ++i) multiply(lists[i], index, made);
+                }
+            };
+            if (!job_.by_pixels) {
+                use(mine_);
+                continue;
+            }
+            ++round_;
+            for (Range some; job_.panels.next(part_, round_, some);) {
+                if (!mine_.has(some.begin)) pad(some);
+                use(some);
             }
         }
     }
@@ -108,29 +123,10 @@ class Product {
         return vectors_for(l_.end(index) - l_.begin(index), job_.work.ops);
     }
 
-    // Copies what the pixels read, with padding written out.
-    void pad() {
-        const ConvShape& s = job_.shape;
-        const size_t columns = s.width + 2 * size_t{s.padding}, plane = padded_size(s) / s.channels;
-        if (padded_size(s) * job_.n >= uint64_t{1} << 32)
-            throw std::length_error("an image of 2^32 numbers, padding included");
-        int8_t* all = room(job_.work.padded_bytes[part_], padded_size(s) * job_.n + kGatherSlack);
-        for (const auto& [image, begin, end] :
-             rows_read(s, l_.begin(mine_.begin), l_.end(mine_.end - 1))) {
-            const size_t first = std::max<size_t>(begin, s.padding),
-                         last = std::min<size_t>(end, s.padding + s.height);
-            const bool whole = end - begin == plane / columns;
-            if (whole) std::memset(all + image * padded_size(s), 0, padded_size(s));
-            for (size_t c = image * s.channels; c < (image + 1) * s.channels; ++c) {
-                const int8_t* from = job_.x + (c * s.height + first - s.padding) * s.width;
-                int8_t* to = all + c * plane;
-                if (!whole) std::memset(to + begin * columns, 0, (end - begin) * columns);
-                to += first * columns + s.padding;
-                for (size_t row = first; row < last; ++row, from += s.width, to += columns)
-                    copy_row(from, s.width, to);
-            }
-        }
-        images_ = all;
+    // Copies what the panels read.
+    void pad(const Range& panels) {
+        images_ = pad_images(job_.x, job_.n, job_.shape, l_.begin(panels.begin),
+                             l_.end(panels.end - 1), job_.work.padded_bytes[part_], kGatherSlack);
     }
 
     // Positions [first, last) of a panel.
@@ -149,19 +145,16 @@ class Product {
     void keep() {
         if (kept_.empty() && panel_bytes() <= kPanelBytes) kept_.resize(panels());
     }
-    // There until the next call, or where panels are kept until the last.
-    const int16_t* panel(size_t group, size_t index) {
-        auto& buffer = job_.work.short_panels[part_];
-        if (kept_.empty()) {
-            int16_t* to = aligned(room(buffer, l_.size() + kGatherSlack));
-            gather(group, index, 0, l_.fan_in, to);
-            return to;
-        }
-        const size_t place = group * (mine_.end - mine_.begin) + index - mine_.begin;
-        int16_t* to = aligned(room(buffer, kept_.size() * l_.size() + kGatherSlack)) +
-                      place * l_.size();
-        if (!kept_[place]) gather(group, index, 0, l_.fan_in, to);
-        kept_[place] = true;
+    // There until the next call, or until the last where it is kept: those that are this thread's.
+    const int16_t* panel(size_t group, uint32_t index) {
+        int16_t* all = aligned(room(job_.work.short_panels[part_],
+                                    (kept_.size() + 1) * l_.size() + kGatherSlack));
+        const bool keeps = !kept_.empty() && mine_.has(index);
+        const size_t place =
+            keeps ? group * (mine_.end - mine_.begin) + index - mine_.begin : kept_.size();
+        int16_t* to = all + place * l_.size();
+        if (!keeps || !kept_[place]) gather(group, index, 0, l_.fan_in, to);
+        if (keeps) kept_[place] = true;
         return to;
     }
 
@@ -214,6 +207,7 @@ class Product {
     Range mine_;  // of the panels of each group
     std::vector<uint32_t> offsets_;
     std::vector<Run> runs_;
+    uint64_t round_ = 0;
     const int8_t* images_ = nullptr;
     std::vector<bool> kept_;
     bool words_made_ = false;
@@ -232,22 +226,10 @@ void each_chunk(const int8_t* x, size_t n, const ConvShape& s, const Sink& sink,
         const Layout layout(s, count, work.ops);
         const bool by_pixels = layout.count >= kManyPanels * work.threads.count() &&
                                layout.pixels >= size_t{pixels_a_row} * sink.rows;
-        use(Job{x + first * image, count, first * s.out_pixels(), s, sink, work, layout, by_pixels});
+        Shares panels(layout.count, work.threads.count());
+        use(Job{x + first * image, count, first * s.out_pixels(), s, sink, work, layout, by_pixels,
+                panels});
     }
-}
-
-// A thread's share of the lists, by their bytes.
-std::vector<UnitRows> share_lists(const ResidentUnits& lists, uint32_t part, uint32_t parts) {
-    uint64_t total = 0, before = 0;
-    for (size_t i = 0; i < lists.groups(); ++i) total += lists.group(i).bytes;
-    std::vector<UnitRows> mine;
-    for (size_t i = 0; i < lists.groups(); ++i) {
-        const UnitRows rows = lists.group(i);
-        const uint64_t middle = 2 * before + rows.bytes;  // times parts in 2 * total: of which share
-        if (middle * parts / (2 * total + 1) == part) mine.push_back(rows);
-        before += rows.bytes;
-    }
-    return mine;
 }
 
 }  // namespace
@@ -268,9 +250,9 @@ void add_conv2d(const ResidentUnits& lists, const int8_t* x, size_t n, const Con
                 const Sink& sink, Workspace& work) {
     each_chunk(x, n, s, sink, work, 0, [&](const Job& job) {
         work.threads.run([&](uint32_t part) {
-            const std::vector<UnitRows> mine =
-                job.by_pixels ? share_lists(lists, 0, 1)
-                                : share_lists(lists, part, work.threads.count());
+            const auto mine = job.by_pixels
+                                  ? lists.rows()
+                                  : share_bytes(lists.rows(), part, work.threads.count());
             if (!mine.empty()) Product(job, part).multiply(mine);
         });
     });

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
+#include <optional>
 #include <stdexcept>
 
 #include "images.h"
@@ -14,73 +14,110 @@ namespace {
 constexpr uint32_t kBlock = 128;
 // Rows whose sums a thread has at once: in its second-level cache, and enough to make panels for.
 constexpr uint32_t kSumRows = 512;
+// Panels for each thread, for even shares of the pixels.
+constexpr size_t kManyPanels = 4;
+// A row of weights takes about as long to make as the copies that so many output pixels read.
+constexpr size_t kUnpackPixels = 1, kRegeneratePixels = 4;
 
 float* aligned(float* p) { return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / sizeof *p; }
 
-// Images as panels (conv_inl.h), which are made block by block where they are used. With bundles of
-// one row they are about equally wide, 2 to 4 vectors: few vectors are left empty.
-class Panels {
-  public:
-    Panels(const float* x, size_t n, const ConvShape& s, uint32_t bundle, Workspace& work)
-        : shape_(s),
-          work_(work),
-          fan_in_(s.kernel_rows * s.kernel_columns * s.inputs()),
-          bundle_(bundle),
-          pixels_(n * s.out_pixels()),
-          vectors_((pixels_ + work.ops.float_lanes - 1) / work.ops.float_lanes),
-          offsets_(position_offsets(s)) {
-        if (padded_size(s) * n >= uint64_t{1} << 32)
-            throw std::length_error("an image of 2^32 numbers, padding included");
-        images_ = pad_images(x, n, s, work.padded, work.threads);
-    }
+// How the output pixels of some images are divided into panels (conv_inl.h), which are made block by
+// block where they are used. With bundles of one row they are about equally wide, 2 to 4 vectors:
+// few vectors are left empty.
+struct Layout {
+    Layout(const ConvShape& s, size_t n, uint32_t row_bundle, const Ops& ops)
+        : fan_in(s.kernel_rows * s.kernel_columns * s.inputs()),
+          bundle(row_bundle),
+          lanes(ops.float_lanes),
+          pixels(n * s.out_pixels()),
+          all_vectors((pixels + lanes - 1) / lanes),
+          count(static_cast<uint32_t>((all_vectors * bundle + 3) / 4)) {}
 
-    uint32_t fan_in() const { return fan_in_; }
-    uint32_t blocks() const { return (fan_in_ + kBlock - 1) / kBlock; }
-    size_t count() const { return (vectors_ * bundle_ + 3) / 4; }  // of a group
+    uint32_t fan_in, bundle, lanes;
+    size_t pixels, all_vectors;  // of all images
+    uint32_t count;              // panels of a group
+
+    uint32_t blocks() const { return (fan_in + kBlock - 1) / kBlock; }
     uint32_t vectors(size_t index) const {
         return static_cast<uint32_t>(first_vector(index + 1) - first_vector(index));
     }
-    uint32_t width(size_t index) const { return vectors(index) * work_.ops.float_lanes; }
-    size_t begin(size_t index) const { return first_vector(index) * work_.ops.float_lanes; }
-    size_t end(size_t index) const { return std::min(pixels_, begin(index + 1)); }
-    void runs(size_t index, std::vector<Run>& runs) const {
-        find_runs(shape_, begin(index), end(index), runs);
-    }
-
-    // A block of a panel with these runs, in the thread's own memory, there until its next call.
-    const float* make(size_t group, size_t index, uint32_t block, const std::vector<Run>& runs,
-                      uint32_t part) const {
-        float* to = aligned(room(work_.block[part], size_t{kBlockRows} * width(index) + 16));
-        const size_t first = size_t{block} * kBlock;
-        const uint32_t rows = std::min(kBlock, fan_in_ - block * kBlock);
-        work_.ops.gather_block(images_ + group * (padded_size(shape_) / shape_.groups),
-                               offsets_.data() + first, rows, runs.data(),
-                               static_cast<uint32_t>(runs.size()), shape_.stride, width(index), to);
-        return to;
-    }
+    uint32_t width(size_t index) const { return vectors(index) * lanes; }
+    size_t begin(size_t index) const { return first_vector(index) * lanes; }
+    size_t end(size_t index) const { return std::min(pixels, begin(index + 1)); }
 
   private:
     size_t first_vector(size_t index) const {
-        return bundle_ == 1 ? vectors_ * index / count() : 4 / bundle_ * index;
+        return bundle == 1 ? all_vectors * index / count : 4 / bundle * index;
     }
-
-    const ConvShape& shape_;
-    Workspace& work_;
-    uint32_t fan_in_, bundle_;
-    size_t pixels_, vectors_;  // of all images
-    std::vector<uint32_t> offsets_;
-    const float* images_;
 };
 
-// A convolution of panels, and where its results go.
-struct Product {
-    const Panels& panels;
-    uint32_t bundle, rows, group_rows;  // rows: output channels, of all groups and of one
-    size_t pixels;                      // of one image
-    Epilogue epilogue;
+// Some images and where their results go.
+struct Job {
+    const float* x;
+    size_t n;
+    const ConvShape& shape;
+    uint32_t rows;
+    const Epilogue& epilogue;
     float* to;
     Workspace& work;
+    Layout layout;
+    // Threads share the panels, and each makes all lists; else the rows, and each makes all panels.
+    // So none reads what another has just written but the layer's input.
+    bool by_pixels;
+    Shares& panels;  // of each group
 
+    uint32_t group_rows() const { return rows / shape.groups; }
+};
+
+// A thread's part of the pixels, and their products.
+class Product {
+  public:
+    Product(const Job& job, uint32_t part)
+        : job_(job),
+          l_(job.layout),
+          part_(part),
+          mine_(job.by_pixels ? job.panels.of(part) : Range{0, l_.count}),
+          offsets_(position_offsets(job.shape)),
+          maker_(job.rows, l_.fan_in, job.group_rows(), l_.bundle, job.work.ops) {
+        if (mine_.begin < mine_.end) pad(mine_);
+    }
+
+    // Rows that lists are there of.
+    void multiply(const std::vector<ListRows>& lists) {
+        const uint32_t group_rows = job_.group_rows();
+        for (size_t begin = 0, end = 0; begin < lists.size(); begin = end) {
+            Span span{&lists[begin], 0, 0};
+            const uint32_t group = lists[begin].first / group_rows;
+            for (; end < lists.size() && lists[end].first / group_rows == group; ++end) {
+                if (span.count && span.rows + lists[end].count > kSumRows) break;
+                ++span.count, span.rows += lists[end].count;
+            }
+            multiply(span, group);
+        }
+    }
+
+    // Makes lists of rows of planes. They are collected until a buffer is full: panels are made for
+    // many rows, though few may come at a time.
+    void add(const PlaneRows& rows) {
+        for (uint32_t row = 0;;) {
+            for (const ListRows& made : maker_.make(rows.part(row, rows.count),
+                                                    job_.work.weights.lists[part_], used_)) {
+                lists_.push_back(made);
+                row += made.count;
+            }
+            if (row == rows.count) return;
+            flush();
+        }
+    }
+
+    // Multiplies with all rows that are left.
+    void flush() {
+        multiply(lists_);
+        lists_.clear();
+        used_ = 0;
+    }
+
+  private:
     // Lists of one convolution group, and how many rows they have.
     struct Span {
         const ListRows* lists;
@@ -88,40 +125,48 @@ struct Product {
         uint32_t rows;
     };
 
-    // The results of `count` rows from `first` on in a panel; sums [count][width].
-    void store(uint32_t first, uint32_t count, size_t index, const float* sums) const {
-        const Epilogue& e = epilogue;
-        const size_t end = panels.end(index);
-        for (size_t at = panels.begin(index); at < end;) {
-            const size_t image = at / pixels, pixel = at % pixels;
-            const size_t length = std::min(pixels - pixel, end - at);
-            work.ops.store_rows(sums, panels.width(index), count, length,
-                                e.scale ? e.scale + first : nullptr,
-                                e.shift ? e.shift + first : nullptr, e.relu,
-                                to + (image * rows + first) * pixels + pixel, pixels);
-            sums += length, at += length;
-        }
+    // Copies what the panels read.
+    void pad(const Range& panels) {
+        images_ = pad_images(job_.x, job_.n, job_.shape, l_.begin(panels.begin),
+                             l_.end(panels.end - 1), job_.work.padded[part_]);
     }
 
-    // The span's results of one panel.
-    void multiply(const Span& span, size_t index, uint32_t part) const {
-        const uint32_t width = panels.width(index);
-        const size_t group = span.lists->first / group_rows;
+    void multiply(const Span& span, uint32_t group) {
+        if (!job_.by_pixels) return multiply(span, group, mine_);
+        ++round_;
+        for (Range some; job_.panels.next(part_, round_, some);) {
+            if (!mine_.has(some.begin)) pad(some);
+            multiply(span, group, some);
+        }
+    }
+    void multiply(const Span& span, uint32_t group, const Range& panels) {
+        for (uint32_t index = panels.begin; index < panels.end; ++index)
+            multiply(span, group, index);
+    }
+
+    // The panel's sums of the span's rows, stored.
+    void multiply(const Span& span, uint32_t group, uint32_t index) {
+        Workspace& work = job_.work;
+        const ConvShape& s = job_.shape;
+        const uint32_t width = l_.width(index), bundle = l_.bundle;
         const auto bundles = [&](const ListRows& rows) {
             return (rows.count + bundle - 1) / bundle;
         };
         float* sums = aligned(
-            room(work.sums[part], (span.rows + span.count * (bundle - 1)) * size_t{width} + 16));
-        std::vector<Run> runs;
-        panels.runs(index, runs);
-        std::vector<const uint8_t*> lists;
-        for (size_t i = 0; i < span.count; ++i) lists.push_back(span.lists[i].lists);
-        for (uint32_t b = 0; b < panels.blocks(); ++b) {
-            const float* block = panels.make(group, index, b, runs, part);
+            room(work.sums[part_], (span.rows + span.count * (bundle - 1)) * size_t{width} + 16));
+        float* block = aligned(room(work.block[part_], size_t{kBlockRows} * width + 16));
+        find_runs(s, l_.begin(index), l_.end(index), runs_);
+        ends_.clear();
+        for (size_t i = 0; i < span.count; ++i) ends_.push_back(span.lists[i].lists);
+        for (uint32_t b = 0; b < l_.blocks(); ++b) {
+            work.ops.gather_block(images_ + group * (padded_size(s) / s.groups),
+                                  offsets_.data() + size_t{b} * kBlock,
+                                  std::min(kBlock, l_.fan_in - b * kBlock), runs_.data(),
+                                  static_cast<uint32_t>(runs_.size()), s.stride, width, block);
             float* acc = sums;
             for (size_t i = 0; i < span.count; ++i) {
                 const uint32_t here = bundles(span.lists[i]);
-                lists[i] = work.ops.accumulate_lists(lists[i], here, bundle, panels.vectors(index),
+                ends_[i] = work.ops.accumulate_lists(ends_[i], here, bundle, l_.vectors(index),
                                                      block, b == 0, acc);
                 acc += size_t{here} * bundle * width;
             }
@@ -133,77 +178,34 @@ struct Product {
         }
     }
 
-    // All panels with rows that lists are there of, in ascending order: a panel with as many rows
-    // as keep all threads at work.
-    void multiply(const std::vector<ListRows>& lists) const {
-        uint32_t total = 0;
-        for (const ListRows& rows : lists) total += rows.count;
-        const size_t shares = (4 * work.threads.count() + panels.count() - 1) / panels.count();
-        const uint32_t most =
-            work.threads.count() == 1
-                ? kSumRows
-                : std::min<uint32_t>(kSumRows, static_cast<uint32_t>(total / shares));
-        std::vector<Span> spans;
-        for (const ListRows& rows : lists) {
-            const bool joins = !spans.empty() && spans.back().rows + rows.count <= most &&
-                               spans.back().lists->first / group_rows == rows.first / group_rows;
-            if (!joins) spans.push_back({&rows, 0, 0});
-            ++spans.back().count;
-            spans.back().rows += rows.count;
-        }
-        Work items(static_cast<uint32_t>(spans.size() * panels.count()));
-        work.threads.run([&](uint32_t part) {
-            for (uint32_t item; items.next(item);)
-                multiply(spans[item / panels.count()], item % panels.count(), part);
-        });
-    }
-};
-
-// Lists of rows of planes, made by all threads and collected until a buffer is full: panels are
-// made for many rows, though a tile of the file may have few.
-class Collector {
-  public:
-    explicit Collector(const Product& product)
-        : product_(product), used_(product.work.threads.count()), lists_(used_.size()) {}
-
-    void add(const PlaneRows& planes) {
-        const Panels& panels = product_.panels;
-        Workspace& work = product_.work;
-        const uint32_t threads = work.threads.count(), bundle = product_.bundle;
-        std::vector<uint32_t> done(threads);
-        for (;;) {
-            work.threads.run([&](uint32_t part) {
-                const auto [begin, end] = share(planes.count, bundle, part, threads);
-                ListMaker maker(product_.rows, panels.fan_in(), product_.group_rows, bundle,
-                                work.ops);
-                for (const ListRows& made : maker.make(planes.part(begin + done[part], end),
-                                                       work.weights.lists[part], used_[part])) {
-                    done[part] += made.count;
-                    lists_[part].push_back(made);
-                }
-            });
-            if (std::accumulate(done.begin(), done.end(), 0u) == planes.count) return;
-            flush();
+    // The results of `count` rows from `first` on in a panel; sums [count][width].
+    void store(uint32_t first, uint32_t count, uint32_t index, const float* sums) const {
+        const Epilogue& e = job_.epilogue;
+        const size_t end = l_.end(index), pixels = job_.shape.out_pixels();
+        for (size_t at = l_.begin(index); at < end;) {
+            const size_t image = at / pixels, pixel = at % pixels;
+            const size_t length = std::min(pixels - pixel, end - at);
+            job_.work.ops.store_rows(sums, l_.width(index), count, length,
+                                     e.scale ? e.scale + first : nullptr,
+                                     e.shift ? e.shift + first : nullptr, e.relu,
+                                     job_.to + (image * job_.rows + first) * pixels + pixel,
+                                     pixels);
+            sums += length, at += length;
         }
     }
 
-    // Multiplies with all that are left.
-    void flush() {
-        std::vector<ListRows> all;
-        for (auto& some : lists_) {
-            all.insert(all.end(), some.begin(), some.end());
-            some.clear();
-        }
-        std::fill(used_.begin(), used_.end(), 0);
-        std::sort(all.begin(), all.end(),
-                  [](const ListRows& a, const ListRows& b) { return a.first < b.first; });
-        if (!all.empty()) product_.multiply(all);
-    }
-
-  private:
-    const Product& product_;
-    std::vector<size_t> used_;  // bytes of each thread's buffer
-    std::vector<std::vector<ListRows>> lists_;
+    const Job& job_;
+    const Layout& l_;
+    uint32_t part_;
+    Range mine_;  // of the panels of each group
+    uint64_t round_ = 0;
+    std::vector<uint32_t> offsets_;
+    ListMaker maker_;
+    size_t used_ = 0;  // bytes of the buffer of lists
+    std::vector<ListRows> lists_;
+    std::vector<Run> runs_;
+    std::vector<const uint8_t*> ends_;  // of the lists of a block
+    const float* images_ = nullptr;
 };
 
 }  // namespace
@@ -212,6 +214,7 @@ Workspace::Workspace(const WeightMemoryPtr& memory, uint32_t thread_count, const
     : threads(thread_count),
       weights(memory, threads.count()),
       ops(table),
+      padded(threads.count()),
       block(threads.count()),
       sums(threads.count()),
       padded_bytes(threads.count()),
@@ -235,7 +238,9 @@ LayerWeights::LayerWeights(std::shared_ptr<const LayerCode> code, Keep keep, con
         throw std::invalid_argument("the layer's weights do not fit its shape");
     }
     if (keep == Keep::lists) {
-        lists_ = std::make_unique<ResidentLists>(*code_, out_ / shape.groups,
+        // Threads may share the rows: no list is of two shares.
+        const uint32_t shares = shape.groups == 1 ? work.threads.count() : shape.groups;
+        lists_ = std::make_unique<ResidentLists>(*code_, (out_ + shares - 1) / shares,
                                                  bundle_for(shape.out_pixels(), work.ops),
                                                  work.weights, work.threads, work.ops);
         if (lists_->bytes() > size_t{out_} * fan_in_ / 4 + 8 * size_t{out_}) lists_.reset();
@@ -256,35 +261,49 @@ double LayerWeights::scratch_bytes(const Ops& ops) const {
     return 4.0 * (rows * width + static_cast<double>(padded_size(shape_)));
 }
 
-void LayerWeights::visit_planes(Workspace& work,
-                                const std::function<void(const PlaneRows&)>& use) const {
-    if (planes_) return planes_->visit(work.weights, use);
-    stream_planes(*code_, work.weights, work.threads, work.ops, use);
+void LayerWeights::show_rows(bool all, Workspace& work, const UseRows& use) const {
+    if (planes_) return planes_->share_rows(out_, all, work.weights, work.threads, use);
+    stream_rows(*code_, out_, all, work.weights, work.threads, work.ops, use);
 }
 
 void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, float* out,
                           Workspace& work) const {
     const size_t image = size_t{shape_.channels} * shape_.height * shape_.width;
+    const size_t pixels = shape_.out_pixels(), parts = work.threads.count();
     const size_t chunk = std::max<size_t>(1, kPanelBytes / (sizeof(float) * padded_size(shape_)));
+    const size_t pixels_a_row = lists_ ? 0 : planes_ ? kUnpackPixels : kRegeneratePixels;
     for (size_t first = 0; first < n; first += chunk) {
-        const size_t images = std::min(chunk, n - first), pixels = shape_.out_pixels();
+        const size_t images = std::min(chunk, n - first);
         const uint32_t bundle = lists_ ? lists_->bundle() : bundle_for(images * pixels, work.ops);
-        const Panels panels(x + first * image, images, shape_, bundle, work);
-        const Product product{panels,
-                              bundle,
-                              out_,
-                              out_ / shape_.groups,
-                              pixels,
-                              epilogue,
-                              out + first * out_ * pixels,
-                              work};
+        const Layout layout(shape_, images, bundle, work.ops);
+        const bool even = layout.count % parts == 0 || layout.count >= kManyPanels * parts;
+        Shares panels(layout.count, work.threads.count());
+        const Job job{x + first * image,
+                      images,
+                      shape_,
+                      out_,
+                      epilogue,
+                      out + first * out_ * pixels,
+                      work,
+                      layout,
+                      even && layout.pixels >= pixels_a_row * out_,
+                      panels};
         if (lists_) {
-            product.multiply(lists_->rows());
-        } else {
-            Collector lists(product);
-            visit_planes(work, [&](const PlaneRows& rows) { lists.add(rows); });
-            lists.flush();
+            work.threads.run([&](uint32_t part) {
+                const auto mine = job.by_pixels ? lists_->rows()
+                                                : share_bytes(lists_->rows(), part, parts);
+                if (!mine.empty()) Product(job, part).multiply(mine);
+            });
+            continue;
         }
+        std::vector<std::optional<Product>> products(parts);
+        show_rows(job.by_pixels, work, [&](const PlaneRows& rows, uint32_t part) {
+            if (!products[part]) products[part].emplace(job, part);
+            products[part]->add(rows);
+        });
+        work.threads.run([&](uint32_t part) {
+            if (products[part]) products[part]->flush();
+        });
     }
 }
 
@@ -292,28 +311,24 @@ void LayerWeights::linear(const float* x, size_t n, const Epilogue& e, float* ou
                           Workspace& work) const {
     const size_t columns = (size_t{fan_in_} + 15) / 16 * 16;
     if (columns != fan_in_) {  // the kernel reads whole vectors
-        float* copies = room(work.padded, n * columns);
+        float* copies = room(work.padded[0], n * columns);
         for (size_t i = 0; i < n; ++i) {
             std::memcpy(copies + i * columns, x + i * fan_in_, sizeof(float) * fan_in_);
             std::fill(copies + i * columns + fan_in_, copies + (i + 1) * columns, 0.0f);
         }
         x = copies;
     }
-    visit_planes(work, [&](const PlaneRows& all) {
-        work.threads.run([&](uint32_t part) {
-            const auto [begin, end] = share(all.count, 4, part, work.threads.count());
-            const PlaneRows rows = all.part(begin, end);
-            for (size_t i = 0; i < n && rows.count; ++i) {
-                float* y = out + i * out_ + rows.first;
-                work.ops.linear(rows.kept, rows.sign, rows.row_words, rows.count, fan_in_,
-                                x + i * columns, y);
-                for (uint32_t row = 0; e.scale && row < rows.count; ++row) {
-                    const uint32_t o = rows.first + row;
-                    work.ops.scale_shift(y + row, 1, e.scale[o], e.shift ? e.shift + o : nullptr,
-                                         e.relu, y + row);
-                }
+    show_rows(false, work, [&](const PlaneRows& rows, uint32_t) {
+        for (size_t i = 0; i < n; ++i) {
+            float* y = out + i * out_ + rows.first;
+            work.ops.linear(rows.kept, rows.sign, rows.row_words, rows.count, fan_in_,
+                            x + i * columns, y);
+            for (uint32_t row = 0; e.scale && row < rows.count; ++row) {
+                const uint32_t o = rows.first + row;
+                work.ops.scale_shift(y + row, 1, e.scale[o], e.shift ? e.shift + o : nullptr,
+                                     e.relu, y + row);
             }
-        });
+        }
     });
 }
 

@@ -34,9 +34,9 @@ struct Workspace {
     Threads threads;
     WeightScratch weights;
     const Ops& ops;
-    std::vector<float> padded;                    // of activations
-    std::vector<std::vector<float>> block, sums;  // one per thread
-    // The same of int8 layers, one per thread: what threads write they do not share.
+    // One per thread: what threads write they do not share.
+    std::vector<std::vector<float>> padded, block, sums;
+    // The same of int8 layers.
     std::vector<std::vector<int8_t>> padded_bytes;
     std::vector<std::vector<int16_t>> short_panels;
     std::vector<std::vector<uint8_t>> packed, tiles;
@@ -73,7 +73,8 @@ class LayerWeights {
                 Workspace& work) const;
 
   private:
-    void visit_planes(Workspace& work, const std::function<void(const PlaneRows&)>& use) const;
+    // As stream_rows, of kept planes or regenerated ones.
+    void show_rows(bool all, Workspace& work, const UseRows& use) const;
 
     std::shared_ptr<const LayerCode> code_;
     uint32_t out_, fan_in_;

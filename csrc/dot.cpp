@@ -104,31 +104,37 @@ struct Job {
     const Sink& sink;
     Workspace& work;
     Layout layout;
-    // Threads share the pixels, and each unpacks all rows; else the rows, and each copies all pixels.
+    // Threads share the tiles, and each unpacks all rows; else the rows, and each copies all pixels.
     // So none reads what another has just written but the layer's input.
     bool by_pixels;
-};
+    uint32_t unit;   // tiles that are shared as one
+    Shares& shares;  // of each group
 
-// Tiles [begin, end) of each group, and all columns or none.
-struct Pixels {
-    uint32_t begin, end;
-    bool columns;
-
-    static Pixels of(const Job& job, uint32_t part) {
-        const auto tiles = static_cast<uint32_t>(job.layout.tiles);
-        const uint32_t parts = job.work.threads.count();
-        if (!job.by_pixels) return {0, tiles, job.layout.columns > 0};
-        const uint32_t unit = tiles >= 8 * kRunTiles * parts ? kRunTiles : 1;
-        const auto [begin, end] = share(tiles, unit, part, parts);
-        return {begin, end, job.layout.columns > 0 && part + 1 == parts};
+    Range tiles(const Range& units) const {
+        return {units.begin * unit,
+                std::min(units.end * unit, static_cast<uint32_t>(layout.tiles))};
     }
 };
 
-// What a thread's pixels read, packed once, copied tile by tile and column by column.
+// Tiles of each group, and all columns or none.
+struct Pixels {
+    Range tiles;
+    bool columns;
+
+    static Pixels of(const Job& job, uint32_t part) {
+        const bool last = part + 1 == job.work.threads.count();
+        if (!job.by_pixels)
+            return {{0, static_cast<uint32_t>(job.layout.tiles)}, job.layout.columns > 0};
+        return {job.tiles(job.shares.of(part)), last && job.layout.columns > 0};
+    }
+};
+
+// What a thread's pixels read, packed, and from there copied tile by tile and column by column.
 class Source {
   public:
-    Source(const Job& job, const Pixels& mine, uint32_t part)
+    Source(const Job& job, uint32_t part)
         : layout(job.layout),
+          x_(job.x),
           shape_(job.shape),
           ops_(job.work.ops),
           offsets_(layout.quads.offsets(job.shape)) {
@@ -136,14 +142,14 @@ class Source {
         if (static_cast<double>(job.n) * shape_.groups * bytes >= 0x1p34)
             throw std::length_error("images of 2^34 bytes, padding included");
         const size_t all = job.n * shape_.groups * layout.quads.group_bytes();
-        uint8_t* to = aligned_room(job.work.packed[part], all + kTilePadding);
-        if (mine.begin < mine.end)
-            pack(job.x, mine.begin * layout.width, layout.end(mine.end - 1), to);
-        if (mine.columns) pack(job.x, layout.tiled, layout.pixels, to);
-        images_ = to;
+        images_ = aligned_room(job.work.packed[part], all + kTilePadding);
     }
     const Layout& layout;
 
+    void pack_tiles(const Range& tiles) const {
+        pack(tiles.begin * size_t{layout.width}, layout.end(tiles.end - 1));
+    }
+    void pack_columns() const { pack(layout.tiled, layout.pixels); }
     void tile(size_t group, size_t index, std::vector<Run>& runs, uint8_t* to) const {
         gather(group, index * layout.width, layout.end(index),
                size_t{layout.vectors(index)} * layout.lanes * 4, runs, to);
@@ -155,13 +161,13 @@ class Source {
   private:
     // Images [n][group][channel quad][row][column][4], padding written out: the rows that the
     // output pixels [begin, end) read.
-    void pack(const int8_t* x, size_t begin, size_t end, uint8_t* all) const {
+    void pack(size_t begin, size_t end) const {
         const ConvShape& s = shape_;
         const Quads& quads = layout.quads;
         const size_t pixels = size_t{s.height} * s.width, row_bytes = 4 * quads.columns;
         if (pixels == 1 && s.padding == 0 && s.inputs() % 4 == 0) {  // packed but for the offset
             for (size_t i = begin * s.channels; i < end * s.channels; ++i)
-                all[i] = static_cast<uint8_t>(x[i] + ops_.dot_offset);
+                images_[i] = static_cast<uint8_t>(x_[i] + ops_.dot_offset);
             return;
         }
         for (const ImageRows& read : rows_read(s, begin, end)) {
@@ -173,10 +179,10 @@ class Source {
                 const int8_t* from[4];  // channels that do not exist are like the first: weights are 0
                 for (size_t c = 0; c < 4; ++c) {
                     const size_t real = channel + c < s.inputs() ? channel + c : channel;
-                    from[c] = x + (read.image * s.channels + group * s.inputs() + real) * pixels +
+                    from[c] = x_ + (read.image * s.channels + group * s.inputs() + real) * pixels +
                               (first - s.padding) * s.width;
                 }
-                uint8_t* to = all + (read.image * s.groups * quads.channel_quads + index) *
+                uint8_t* to = images_ + (read.image * s.groups * quads.channel_quads + index) *
                                         quads.rows * row_bytes;
                 if (s.padding == 0) {
                     ops_.interleave_channels(from, (last - first) * s.width,
@@ -202,58 +208,78 @@ class Source {
                           shape_.stride, quad_bytes, to);
     }
 
+    const int8_t* x_;
     const ConvShape& shape_;
     const Ops& ops_;
     std::vector<uint32_t> offsets_;
-    const uint8_t* images_;
+    uint8_t* images_;
 };
 
-// All of a thread's pixels, group after group, tiles and then columns.
+// All of a thread's pixels, group after group, tiles and then columns, and room for others.
 class Panels {
   public:
-    Panels(const Source& source, const Pixels& mine, uint32_t groups, std::vector<uint8_t>& buffer)
-        : layout_(source.layout), mine_(mine) {
-        uint8_t* data = aligned_room(buffer, groups * group_bytes());
-        data_ = data;
-        std::vector<Run> runs;
-        for (size_t group = 0; group < groups; ++group) {
-            for (size_t i = mine.begin; i < mine.end; ++i, data += layout_.tile_bytes)
-                source.tile(group, i, runs, data);
-            for (size_t i = 0; mine.columns && i < layout_.columns; ++i, data += layout_.column_bytes)
-                source.column(group, i, runs, data);
+    Panels(const Source& source, const Pixels& mine, uint32_t groups, bool kept,
+           std::vector<uint8_t>& buffer)
+        : source_(source), layout_(source.layout), mine_(mine), kept_(kept) {
+        const size_t all = kept ? groups * group_bytes() : 0,
+                     columns = mine.columns ? layout_.columns * layout_.column_bytes : 0;
+        data_ = aligned_room(buffer, all + std::max(layout_.tile_bytes, columns));
+        other_ = data_ + all;
+        for (size_t group = 0; kept && group < groups; ++group) {
+            uint8_t* to = data_ + group * group_bytes();
+            for (size_t i = mine.tiles.begin; i < mine.tiles.end; ++i, to += layout_.tile_bytes)
+                source.tile(group, i, runs_, to);
+            if (mine.columns) copy_columns(group, to);
         }
     }
-    const uint8_t* tile(size_t group, size_t index) const {
-        return data_ + group * group_bytes() + (index - mine_.begin) * layout_.tile_bytes;
+    // There until the next call, if it is not kept.
+    const uint8_t* tile(size_t group, uint32_t index) {
+        if (kept_ && mine_.tiles.has(index))
+            return data_ + group * group_bytes() + (index - mine_.tiles.begin) * layout_.tile_bytes;
+        source_.tile(group, index, runs_, other_);
+        return other_;
     }
-    const uint8_t* columns(size_t group) const { return tile(group, mine_.end); }
+    const uint8_t* columns(size_t group) {
+        if (kept_)
+            return data_ + group * group_bytes() +
+                   (mine_.tiles.end - mine_.tiles.begin) * layout_.tile_bytes;
+        copy_columns(group, other_);
+        return other_;
+    }
 
   private:
     size_t group_bytes() const {
-        return (mine_.end - mine_.begin) * layout_.tile_bytes +
+        return (mine_.tiles.end - mine_.tiles.begin) * layout_.tile_bytes +
                (mine_.columns ? layout_.columns * layout_.column_bytes : 0);
     }
+    void copy_columns(size_t group, uint8_t* to) {
+        for (size_t i = 0; i < layout_.columns; ++i, to += layout_.column_bytes)
+            source_.column(group, i, runs_, to);
+    }
 
+    const Source& source_;
     const Layout& layout_;
     Pixels mine_;
-    const uint8_t* data_;
+    bool kept_;
+    uint8_t *data_, *other_;
+    std::vector<Run> runs_;
 };
 
 // Products of some rows at a time with a thread's pixels, to the sink.
 class Multiplier {
   public:
     Multiplier(const Job& job, uint32_t part, size_t row_words)
-        : inputs_(job.shape.inputs()),
-          groups_(job.shape.groups),
+        : job_(job),
           l_(job.layout),
+          part_(part),
           mine_(Pixels::of(job, part)),
-          source_(job, mine_, part),
-          first_pixel_(job.first_pixel),
+          source_(job, part),
           row_bytes_(byte_row(job.shape, row_words)),
-          sink_(job.sink),
           weights_(job.work.weights.lists[part]),
-          tiles_(job.work.tiles[part]),
-          ops_(job.work.ops) {}
+          ops_(job.work.ops) {
+        if (mine_.tiles.begin < mine_.tiles.end) source_.pack_tiles(mine_.tiles);
+        if (mine_.columns) source_.pack_columns();
+    }
 
     // Bytes of a row: where taps are whole quads, as many as are unpacked.
     static size_t byte_row(const ConvShape& s, size_t row_words) {
@@ -267,46 +293,36 @@ class Multiplier {
             std::clamp<size_t>(bytes / byte_row(s, row_words) / 4 * 4, 4, kByteRows));
     }
 
-    // Rows of the group, limit(...) at most, by tiles that other rows use too.
-    void multiply(const PlaneRows& rows, uint32_t group) {
-        if (!panels_) panels_.emplace(source_, mine_, groups_, tiles_);
+    // Rows of the group, limit(...) at most; all: they are all that the thread ever multiplies.
+    void multiply(const PlaneRows& rows, uint32_t group, bool all) {
+        if (!panels_)
+            panels_.emplace(source_, mine_, job_.shape.groups, !all, job_.work.tiles[part_]);
         unpack(rows);
-        for (size_t first = mine_.begin; first < mine_.end; first += kRunTiles) {
-            const size_t last = std::min<size_t>(mine_.end, first + kRunTiles);
-            for (size_t tile = first; tile < last; ++tile)
-                add_tile(tile, tile - first, panels_->tile(group, tile));
-            store(first * l_.width, l_.end(last - 1));
+        if (job_.by_pixels) {
+            ++round_;
+            for (Range some; job_.shares.next(part_, round_, some);) {
+                const Range tiles = job_.tiles(some);
+                if (!mine_.tiles.has(tiles.begin)) source_.pack_tiles(tiles);
+                add_tiles(group, tiles);
+            }
+        } else {
+            add_tiles(group, mine_.tiles);
         }
         if (mine_.columns) add_columns(panels_->columns(group));
     }
 
-    // All rows of a layer of one group, by tiles that are copied one by one.
-    void multiply(const PlaneRows& rows) {
-        if (panels_) return multiply(rows, 0);  // which lie where the copies would
-        unpack(rows);
-        std::vector<Run> runs;
-        uint8_t* copy = aligned_room(
-            tiles_, std::max(l_.tile_bytes, mine_.columns ? l_.columns * l_.column_bytes : 0));
-        for (size_t first = mine_.begin; first < mine_.end; first += kRunTiles) {
-            const size_t last = std::min<size_t>(mine_.end, first + kRunTiles);
-            for (size_t tile = first; tile < last; ++tile) {
-                source_.tile(0, tile, runs, copy);
-                add_tile(tile, tile - first, copy);
-            }
-            store(first * l_.width, l_.end(last - 1));
-        }
-        if (!mine_.columns) return;
-        for (uint32_t column = 0; column < l_.columns; ++column)
-            source_.column(0, column, runs, copy + column * l_.column_bytes);
-        add_columns(copy);
-    }
-
   private:
     size_t stride() const { return size_t{kRunTiles} * l_.width; }
-    // Sums of the tile, number `place` of those that are stored together.
-    void add_tile(size_t tile, size_t place, const uint8_t* data) {
-        ops_.dot_tile(bytes_, row_bytes_, rows_.count, data, l_.quads.count, l_.vectors(tile),
-                      start_.data(), sums_.data() + place * l_.width, stride());
+    void add_tiles(uint32_t group, const Range& tiles) {
+        for (uint32_t first = tiles.begin; first < tiles.end; first += kRunTiles) {
+            const uint32_t last = std::min(tiles.end, first + kRunTiles);
+            for (uint32_t tile = first; tile < last; ++tile) {
+                ops_.dot_tile(bytes_, row_bytes_, rows_.count, panels_->tile(group, tile),
+                              l_.quads.count, l_.vectors(tile), start_.data(),
+                              sums_.data() + (tile - first) * l_.width, stride());
+            }
+            store(size_t{first} * l_.width, l_.end(last - 1));
+        }
     }
     void add_columns(const uint8_t* data) {
         ops_.dot_columns(bytes_, row_bytes_, rows_.count, data, l_.column_bytes, l_.columns,
@@ -314,14 +330,15 @@ class Multiplier {
         store(l_.tiled, l_.pixels);
     }
     void store(size_t begin, size_t end) const {
-        sink_.store_rows(rows_.first, rows_.count, first_pixel_ + begin, end - begin, sums_.data(),
-                         stride());
+        job_.sink.store_rows(rows_.first, rows_.count, job_.first_pixel + begin, end - begin,
+                             sums_.data(), stride());
     }
 
     // Makes bytes of the rows, quad after quad, and their start values.
     void unpack(const PlaneRows& rows) {
         const size_t tap_bytes = 4 * size_t{l_.quads.channel_quads};
-        const bool whole_quads = inputs_ % 4 == 0;
+        const uint32_t inputs = job_.shape.inputs();
+        const bool whole_quads = inputs % 4 == 0;
         int8_t* all = reinterpret_cast<int8_t*>(
             WeightScratch::room(weights_, rows.count * row_bytes_ + 64 * rows.row_words));
         int8_t* dense = all + rows.count * row_bytes_;  // a row without gaps between its taps
@@ -335,21 +352,21 @@ class Multiplier {
             if (whole_quads) continue;
             std::memset(to, 0, row_bytes_);
             for (uint32_t tap = 0; tap < l_.quads.taps; ++tap)
-                std::memcpy(to + tap * tap_bytes, dense + size_t{tap} * inputs_, inputs_);
+                std::memcpy(to + tap * tap_bytes, dense + size_t{tap} * inputs, inputs);
         }
         rows_ = rows;
         bytes_ = all;
         sums_.resize(rows.count * stride());
     }
 
-    uint32_t inputs_, groups_;
+    const Job& job_;
     const Layout& l_;
+    uint32_t part_;
     Pixels mine_;
+    uint64_t round_ = 0;
     Source source_;
-    size_t first_pixel_, row_bytes_;
-    const Sink& sink_;
+    size_t row_bytes_;
     WeightVector<uint8_t>& weights_;
-    std::vector<uint8_t>& tiles_;
     const Ops& ops_;
     std::optional<Panels> panels_;
     PlaneRows rows_{};
@@ -380,19 +397,22 @@ void dot_conv2d(const RowSource& source, const int8_t* x, size_t n, const ConvSh
         const Layout layout(s, count, work.ops);
         const bool by_pixels = layout.tiles >= size_t{kRunTiles} * threads &&
                                layout.pixels >= size_t{source.pixels_a_row} * sink.rows;
-        const Job job{x + first * image, count, first * s.out_pixels(), s,
-                      sink,              work,  layout,                 by_pixels};
+        const auto tiles = static_cast<uint32_t>(layout.tiles);
+        const uint32_t unit = std::clamp(tiles / (2 * threads), 1u, kRunTiles);
+        Shares shares((tiles + unit - 1) / unit, threads);
+        const Job job{x + first * image, count, first * s.out_pixels(), s, sink, work, layout,
+                      by_pixels, unit, shares};
         const uint32_t limit = Multiplier::limit(s, job.layout, row_words);
         std::vector<std::optional<Multiplier>> multipliers(threads);
         source.show(limit, by_pixels, [&](const PlaneRows& rows, uint32_t part) {
             if (!multipliers[part]) multipliers[part].emplace(job, part, row_words);
             Multiplier& multiplier = *multipliers[part];
             const auto mine = by_pixels ? Range{0, sink.rows} : share(sink.rows, 4, part, threads);
-            if (rows.count == mine.end - mine.begin && s.groups == 1) return multiplier.multiply(rows);
+            const bool all = rows.count == mine.end - mine.begin && s.groups == 1;
             for (uint32_t row = 0; row < rows.count;) {
                 const uint32_t group = (rows.first + row) / group_rows;
                 const uint32_t stop = std::min(rows.count, (group + 1) * group_rows - rows.first);
-                multiplier.multiply(rows.part(row, stop), group);
+                multiplier.multiply(rows.part(row, stop), group, all);
                 row = stop;
             }
         });

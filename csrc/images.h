@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 #include <vector>
 
 #include "conv.h"
@@ -46,28 +47,6 @@ void copy_row(const T* from, size_t count, T* to) {
     }
 }
 
-// Copies of `n` images with their padding, zeros, written out; the images themselves where there is
-// none.
-template <class T>
-const T* pad_images(const T* x, size_t n, const ConvShape& s, std::vector<T>& buffer,
-                    Threads& threads) {
-    if (s.padding == 0) return x;
-    const size_t columns = s.width + 2 * size_t{s.padding};
-    const size_t planes = n * s.channels, size = padded_size(s) / s.channels;
-    T* copies = room(buffer, planes * size);
-    threads.run([&](uint32_t part) {
-        const auto [begin, end] = share(static_cast<uint32_t>(planes), 1, part, threads.count());
-        if (begin < end) std::memset(copies + begin * size, 0, (end - begin) * size * sizeof(T));
-        const T* from = x + size_t{begin} * s.height * s.width;
-        for (size_t plane = begin; plane < end; ++plane) {
-            T* to = copies + plane * size + s.padding * columns + s.padding;
-            for (uint32_t row = 0; row < s.height; ++row, to += columns, from += s.width)
-                copy_row(from, s.width, to);
-        }
-    });
-    return copies;
-}
-
 // The rows [begin, end) of a padded image that some of its output rows read.
 struct ImageRows {
     size_t image, begin, end;
@@ -81,6 +60,36 @@ inline std::vector<ImageRows> rows_read(const ConvShape& s, size_t begin, size_t
         const size_t first = begin % pixels / columns, last = (stop - 1) % pixels / columns;
         all.push_back({image, first * s.stride, last * s.stride + s.kernel_rows});
         begin = stop;
+    }
+    return all;
+}
+
+// Copies of `n` images with their padding, zeros, written out: all rows that the output pixels [begin,
+// end) read, and room for `slack` more numbers. The images themselves where that is all the same.
+template <class T>
+const T* pad_images(const T* x, size_t n, const ConvShape& s, size_t begin, size_t end,
+                    std::vector<T>& buffer, size_t slack = 0) {
+    const size_t columns = s.width + 2 * size_t{s.padding}, plane = padded_size(s) / s.channels;
+    if (padded_size(s) * n >= uint64_t{1} << 32)
+        throw std::length_error("an image of 2^32 numbers, padding included");
+    if (s.padding == 0 && slack == 0) return x;
+    T* all = room(buffer, padded_size(s) * n + slack);
+    for (const ImageRows& read : rows_read(s, begin, end)) {
+        const size_t first = std::max<size_t>(read.begin, s.padding),
+                     last = std::min<size_t>(read.end, s.padding + s.height);
+        const bool whole = read.end - read.begin == plane / columns;
+        T* image = all + read.image * padded_size(s);
+        if (whole) std::memset(image, 0, padded_size(s) * sizeof(T));
+        const T* rows = x + read.image * s.channels * s.height * s.width;
+        for (size_t c = 0; c < s.channels; ++c, image += plane) {
+            const T* from = rows + (c * s.height + first - s.padding) * s.width;
+            if (!whole)
+                std::memset(image + read.begin * columns, 0,
+                            (read.end - read.begin) * columns * sizeof(T));
+            T* to = image + first * columns + s.padding;
+            for (size_t row = first; row < last; ++row, from += s.width, to += columns)
+                copy_row(from, s.width, to);
+        }
     }
     return all;
 }

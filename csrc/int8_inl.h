@@ -454,19 +454,30 @@ void requantise_shorts(const int16_t* sums, size_t sums_stride, const int8_t* re
     }
 }
 
+typedef int32_t i32v __attribute__((vector_size(kBytes)));
+typedef int8_t QuarterBytes __attribute__((vector_size(kFloats)));
+
+inline QuarterBytes quantise_floats(f32v x, float scale) {
+    f32v v = x / scale;
+    v = v > -127.0f ? v : f32v{} - 127.0f;
+    v = v > 127.0f ? f32v{} + 127.0f : v;
+    // |v| < 2^22: adding 1.5 * 2^23 rounds to an integer, ties to even, which its low bits hold.
+    v = v + 0x1.8p23f;
+    i32v bits;
+    __builtin_memcpy(&bits, &v, sizeof bits);
+    return __builtin_convertvector(bits - 0x4B400000, QuarterBytes);
+}
+
 // clamp(rint(x / scale), -127, 127), of a NaN -127; the default rounding mode is ties to even.
 void quantise(const float* x, size_t count, float scale, int8_t* out) {
-    for (size_t i = 0; i < count; ++i) {
-        float v = x[i] / scale;
-        v = v > -127.0f ? v : -127.0f;
-        v = v > 127.0f ? 127.0f : v;
-        // |v| < 2^22: adding 1.5 * 2^23 rounds to an integer, ties to even, which its low bits
-        // hold.
-        v += 0x1.8p23f;
-        int32_t bits;
-        __builtin_memcpy(&bits, &v, 4);
-        out[i] = int8_t(bits - 0x4B400000);
+    for (; count >= kFloats; count -= kFloats, x += kFloats, out += kFloats) {
+        const QuarterBytes y = quantise_floats(load_floats(x), scale);
+        __builtin_memcpy(out, &y, sizeof y);
     }
+    f32v rest = {};
+    __builtin_memcpy(&rest, x, sizeof(float) * count);
+    const QuarterBytes y = quantise_floats(rest, scale);
+    __builtin_memcpy(out, &y, count);
 }
 
 void relu_bytes(const int8_t* x, size_t count, int8_t* out) {

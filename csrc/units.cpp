@@ -96,6 +96,13 @@ std::unique_ptr<ResidentUnits> ResidentUnits::make(const LayerCode& code, uint32
     return units;
 }
 
+std::vector<UnitRows> ResidentUnits::rows() const {
+    std::vector<UnitRows> all;
+    for (const Group& g : groups_)
+        all.push_back({g.first, g.count, g.wide, g.lists.data(), g.lists.size()});
+    return all;
+}
+
 size_t ResidentUnits::bytes() const {
     size_t total = groups_.capacity() * sizeof(Group);
     for (const Group& group : groups_) total += group.lists.capacity();

@@ -47,11 +47,8 @@ class ResidentUnits {
     static std::unique_ptr<ResidentUnits> make(const LayerCode& code, uint32_t group_rows,
                                                uint32_t limit, WeightScratch& scratch,
                                                Threads& threads, const Ops& ops);
-    size_t groups() const { return groups_.size(); }
-    UnitRows group(size_t index) const {
-        const Group& g = groups_[index];
-        return {g.first, g.count, g.wide, g.lists.data(), g.lists.size()};
-    }
+    // All of them, there as long as this is.
+    std::vector<UnitRows> rows() const;
     size_t bytes() const;
 
   private:

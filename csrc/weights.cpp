@@ -44,23 +44,55 @@ void stream_tile(const LayerCode& code, uint32_t index, Range of_tile, const uin
     code.check_free(index, counted);
 }
 
-// Rows of a tile, all of them where there is a mask, on all threads, `step` at a time: their planes
-// are whole in scratch, and given back. mask null: it is decoded here.
-PlaneRows share_rows(const LayerCode& code, uint32_t index, uint32_t first, uint32_t count,
-                     const uint32_t* mask, uint32_t step, WeightScratch& scratch, Threads& threads,
-                     const Ops& ops, const UseRows& use) {
+// All rows of a tile that has a mask, `step` at a time. Threads share them, and each decodes the bits
+// of all: what one has written would take the others as long to read.
+void share_tile(const LayerCode& code, uint32_t index, uint32_t step, WeightScratch& scratch,
+                Threads& threads, const Ops& ops, const UseRows& use) {
+    const Tile& tile = code.tile(index);
+    const size_t words = code.row_words();
+    const uint32_t parts = threads.count();
+    std::vector<uint64_t> starts(parts + 1);
+    threads.run([&](uint32_t part) {
+        const auto [begin, end] = share(tile.rows, 4, part, parts);
+        if (begin == end) return;
+        WeightScratch::Planes& mine = scratch.planes[part];
+        uint64_t* kept = WeightScratch::room(mine.kept, (end - begin) * words);
+        uint64_t* sign = WeightScratch::room(mine.sign, (end - begin) * words);
+        starts[part + 1] =
+            code.freeze_rows(tile.first_row + begin, end - begin, kept, sign, ops);
+        uint32_t* masks[kTilesTogether];
+        decode_tiles(code, index, 1, mine.mask, masks, ops);
+    });
+    starts[0] = code.mask_start(index);
+    for (uint32_t part = 0; part < parts; ++part) starts[part + 1] += starts[part];
+    code.check_free(index, starts[parts] - starts[0]);
+    threads.run([&](uint32_t part) {
+        const auto [begin, end] = share(tile.rows, 4, part, parts);
+        WeightScratch::Planes& mine = scratch.planes[part];
+        uint64_t *kept = mine.kept.data(), *sign = mine.sign.data(), start = starts[part];
+        for (uint32_t row = begin; row < end; row += step) {
+            const uint32_t first = tile.first_row + row, count = std::min(step, end - row);
+            const uint64_t free = ops.count_bits(kept, count * words);
+            code.finish_rows(first, count, mine.mask.data(), start, kept, sign, ops);
+            use({first, count, words, kept, sign}, part);
+            start += free, kept += count * words, sign += count * words;
+        }
+    });
+}
+
+// Rows of a tile, all of them where there is a mask, by all threads: their planes are whole in
+// scratch. mask null: it is decoded here.
+PlaneRows make_rows(const LayerCode& code, uint32_t index, uint32_t first, uint32_t count,
+                    const uint32_t* mask, WeightScratch& scratch, Threads& threads,
+                    const Ops& ops) {
     const size_t words = code.row_words();
     WeightScratch::Planes& planes = scratch.planes[0];
     uint64_t* kept = WeightScratch::room(planes.kept, count * words);
     uint64_t* sign = WeightScratch::room(planes.sign, count * words);
-    const PlaneRows all{first, count, words, kept, sign};
-    const uint32_t groups = (count + step - 1) / step;
-    const auto rows_of = [&](uint32_t group) {
-        return all.part(group * step, std::min(count, (group + 1) * step));
-    };
+    const uint32_t parts = threads.count();
     const bool decoding = code.has_mask() && !mask;
-    std::vector<uint64_t> starts(groups + 1);
-    Work frozen(groups + decoding);
+    std::vector<uint64_t> starts(parts + 1);
+    Work frozen(parts + decoding);
     threads.run([&](uint32_t) {
         for (uint32_t item; frozen.next(item);) {
             if (decoding && item == 0) {  // the longest, so first
@@ -68,41 +100,29 @@ PlaneRows share_rows(const LayerCode& code, uint32_t index, uint32_t first, uint
                 decode_tiles(code, index, 1, planes.mask, masks, ops);
                 continue;
             }
-            const uint32_t group = item - decoding;
-            const PlaneRows rows = rows_of(group);
-            const size_t word = size_t{group} * step * words;
-            starts[group + 1] =
-                code.freeze_rows(rows.first, rows.count, kept + word, sign + word, ops);
+            const auto [begin, end] = share(count, 1, item - decoding, parts);
+            starts[item - decoding + 1] = code.freeze_rows(
+                first + begin, end - begin, kept + begin * words, sign + begin * words, ops);
         }
     });
     if (code.has_mask()) {
         starts[0] = code.mask_start(index);
-        for (uint32_t group = 0; group < groups; ++group) starts[group + 1] += starts[group];
-        code.check_free(index, starts[groups] - starts[0]);
+        for (uint32_t part = 0; part < parts; ++part) starts[part + 1] += starts[part];
+        code.check_free(index, starts[parts] - starts[0]);
     }
     if (decoding) mask = planes.mask.data();
-    Work finished(groups);
     threads.run([&](uint32_t part) {
-        for (uint32_t group; finished.next(group);) {
-            const PlaneRows rows = rows_of(group);
-            const size_t word = size_t{group} * step * words;
-            code.finish_rows(rows.first, rows.count, mask, starts[group], kept + word, sign + word,
-                             ops);
-            use(rows, part);
-        }
+        const auto [begin, end] = share(count, 1, part, parts);
+        code.finish_rows(first + begin, end - begin, mask, starts[part], kept + begin * words,
+                         sign + begin * words, ops);
     });
-    return all;
+    return {first, count, words, kept, sign};
 }
 
 // Rows of a group whose planes take kGroupBytes, `most` at most.
 uint32_t group_rows(size_t row_words, uint32_t most) {
     const size_t rows = kGroupBytes / (2 * sizeof(uint64_t) * row_words);
     return static_cast<uint32_t>(std::clamp<size_t>(rows, 1, most));
-}
-
-// The same where threads share `rows` rows, in fours: as many for each, if that is less.
-uint32_t shared_rows(uint32_t rows, uint32_t step, uint32_t threads) {
-    return std::min(step, ((rows + threads - 1) / threads + 3) / 4 * 4);
 }
 
 uint32_t rows_at_once(size_t row_words) {
@@ -136,25 +156,25 @@ void stream_rows(const LayerCode& code, uint32_t most, bool all, WeightScratch& 
             stream_tile(code, 0, mine(code.fields().out, part), nullptr, step, scratch.planes[part],
                         part, ops, use);
         });
-    } else if (all || tiles % parts == 0 || tiles >= 4 * parts) {
-        threads.run([&](uint32_t part) {
-            const auto [begin, end] = mine(tiles, part);
-            for (uint32_t first = begin; first < end; first += kTilesTogether) {
-                uint32_t* masks[kTilesTogether];
-                const uint32_t count = std::min<uint32_t>(kTilesTogether, end - first);
-                decode_tiles(code, first, count, scratch.planes[part].mask, masks, ops);
-                for (uint32_t i = 0; i < count; ++i) {
-                    stream_tile(code, first + i, {0, code.tile(first + i).rows}, masks[i], step,
-                                scratch.planes[part], part, ops, use);
-                }
-            }
-        });
     } else {
-        for (uint32_t tile = 0; tile < tiles; ++tile) {
-            const Tile& t = code.tile(tile);
-            share_rows(code, tile, t.first_row, t.rows, nullptr, shared_rows(t.rows, step, parts),
-                       scratch, threads, ops, use);
+        const uint32_t equal = tiles - (code.tile(tiles - 1).rows < code.tile(0).rows);
+        const uint32_t whole = all ? tiles : equal - equal % parts;  // that one thread has each
+        if (whole) {
+            threads.run([&](uint32_t part) {
+                const auto [begin, end] = mine(whole, part);
+                for (uint32_t first = begin; first < end; first += kTilesTogether) {
+                    uint32_t* masks[kTilesTogether];
+                    const uint32_t count = std::min<uint32_t>(kTilesTogether, end - first);
+                    decode_tiles(code, first, count, scratch.planes[part].mask, masks, ops);
+                    for (uint32_t i = 0; i < count; ++i) {
+                        stream_tile(code, first + i, {0, code.tile(first + i).rows}, masks[i], step,
+                                    scratch.planes[part], part, ops, use);
+                    }
+                }
+            });
         }
+        for (uint32_t tile = whole; tile < tiles; ++tile)
+            share_tile(code, tile, step, scratch, threads, ops, use);
     }
 }
 
@@ -170,9 +190,8 @@ void stream_planes(const LayerCode& code, WeightScratch& scratch, Threads& threa
         }
         for (uint32_t row = 0; row < tile.rows; row += most) {
             const uint32_t count = std::min(most, tile.rows - row);
-            use(share_rows(code, index, tile.first_row + row, count, masks[index % kTilesTogether],
-                           shared_rows(count, count, threads.count()), scratch, threads, ops,
-                           [](const PlaneRows&, uint32_t) {}));
+            use(make_rows(code, index, tile.first_row + row, count, masks[index % kTilesTogether],
+                          scratch, threads, ops));
         }
     }
 }
@@ -206,13 +225,6 @@ PlaneRows ResidentPlanes::unpack(uint32_t first, uint32_t count,
         std::memcpy(sign + i * words, from + bytes, bytes);
     }
     return {first, count, words, kept, sign};
-}
-
-void ResidentPlanes::visit(WeightScratch& scratch,
-                           const std::function<void(const PlaneRows&)>& use) const {
-    const uint32_t step = rows_at_once((size_t{fan_in_} + 127) / 128 * 2);
-    for (uint32_t first = 0; first < out_; first += step)
-        use(unpack(first, std::min(step, out_ - first), scratch.planes[0]));
 }
 
 void ResidentPlanes::share_rows(uint32_t most, bool all, WeightScratch& scratch, Threads& threads,

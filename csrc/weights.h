@@ -54,8 +54,8 @@ using UseRows = std::function<void(const PlaneRows& rows, uint32_t part)>;
 // Stream: each thread regenerates some rows at a time, at most `most` and kGroupBytes of planes
 // unless a row has more, and calls use with them while they are in its second-level cache. What it
 // decodes ahead is the mask bits of kTilesTogether tiles. all: each thread does so with all rows, in
-// their order. Else each row comes once, and only where there are too few tiles for even shares the
-// threads work on one together, whose planes then exist as a whole.
+// their order. Else each row comes once: the threads share the tiles, and the rows of those that are
+// too many for even shares, whose planes then exist as a whole.
 void stream_rows(const LayerCode& code, uint32_t most, bool all, WeightScratch& scratch,
                  Threads& threads, const Ops& ops, const UseRows& use);
 constexpr size_t kGroupBytes = 1u << 15;
@@ -73,8 +73,6 @@ constexpr uint32_t kGroupPositions = 1u << 18;
 class ResidentPlanes {
   public:
     ResidentPlanes(const LayerCode& code, WeightScratch& scratch, Threads& threads, const Ops& ops);
-    // As stream_planes; unpacks into scratch.
-    void visit(WeightScratch& scratch, const std::function<void(const PlaneRows&)>& use) const;
     // Each thread unpacks its share of the rows, or all: at most `most` at a time, for use.
     void share_rows(uint32_t most, bool all, WeightScratch& scratch, Threads& threads,
                     const UseRows& use) const;
@@ -86,6 +84,20 @@ class ResidentPlanes {
     uint32_t out_, fan_in_;
     WeightVector<uint8_t> rows_;
 };
+
+// The share `part` of `parts` of rows in order, by the bytes that their weights take: `bytes` of each.
+template <class Rows>
+std::vector<Rows> share_bytes(const std::vector<Rows>& all, uint32_t part, uint32_t parts) {
+    uint64_t total = 0, before = 0;
+    for (const Rows& rows : all) total += rows.bytes;
+    std::vector<Rows> mine;
+    for (const Rows& rows : all) {
+        const uint64_t middle = 2 * before + rows.bytes;  // times parts in 2 * total: of which share
+        if (middle * parts / (2 * total + 1) == part) mine.push_back(rows);
+        before += rows.bytes;
+    }
+    return mine;
+}
 
 // What lists made for one use take, in each thread.
 constexpr size_t kListBytes = 1u << 17;

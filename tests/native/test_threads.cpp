@@ -79,6 +79,41 @@ void work_is_handed_out(uint32_t count) {
     }
 }
 
+// In every round each number once, whichever thread is ahead; and alone a thread gets its own share
+// first, in order, then the others' from the end.
+void shares_are_handed_out(uint32_t count) {
+    constexpr uint32_t kRounds = 20;
+    slt::Threads threads(count);
+    for (uint32_t size : {0u, 1u, 5u, 200u, 100000u}) {
+        slt::Shares shares(size, count);
+        std::vector<std::vector<uint32_t>> done(count, std::vector<uint32_t>(size));
+        threads.run([&](uint32_t part) {
+            for (uint64_t round = 1; round <= kRounds; ++round) {
+                for (slt::Range some; shares.next(part, round, some);) {
+                    for (uint32_t i = some.begin; i < some.end; ++i) ++done[part][i];
+                }
+            }
+        });
+        for (uint32_t part = 1; part < count; ++part) {
+            for (uint32_t i = 0; i < size; ++i) done[0][i] += done[part][i];
+        }
+        check(done[0] == std::vector<uint32_t>(size, kRounds),
+              "every number once a round" + name(count));
+    }
+    slt::Shares shares(10 * count, count);
+    std::vector<uint32_t> order, right(10);
+    for (slt::Range some; shares.next(count - 1, 1, some);) {
+        for (uint32_t i = some.begin; i < some.end; ++i) order.push_back(i);
+    }
+    std::iota(right.begin(), right.end(), 10 * (count - 1));
+    for (uint32_t owner = 0; owner + 1 < count; ++owner) {
+        for (uint32_t i = 10; i--;) right.push_back(10 * owner + i);
+    }
+    check(order == right, "the own share first" + name(count));
+    slt::Range none;
+    check(!shares.next(0, 1, none), "nothing is left for who comes late" + name(count));
+}
+
 }  // namespace
 
 void threads() {
@@ -87,6 +122,7 @@ void threads() {
         failures(count);
         lives(count);
         work_is_handed_out(count);
+        shares_are_handed_out(count);
     }
 }
 
