@@ -299,22 +299,19 @@ void LayerWeights::linear(const float* x, size_t n, const Epilogue& e, float* ou
         }
         x = copies;
     }
-    visit_planes(work, [&](const PlaneRows& all) {
-        work.threads.run([&](uint32_t part) {
-            const auto [begin, end] = share(all.count, 4, part, work.threads.count());
-            const PlaneRows rows = all.part(begin, end);
-            for (size_t i = 0; i < n && rows.count; ++i) {
-                float* y = out + i * out_ + rows.first;
-                work.ops.linear(rows.kept, rows.sign, rows.row_words, rows.count, fan_in_,
-                                x + i * columns, y);
-                for (uint32_t row = 0; e.scale && row < rows.count; ++row) {
-                    const uint32_t o = rows.first + row;
-                    work.ops.scale_shift(y + row, 1, e.scale[o], e.shift ? e.shift + o : nullptr,
-                                         e.relu, y + row);
-                }
+    const UseRows multiply = [&](const PlaneRows& rows, uint32_t) {
+        for (size_t i = 0; i < n; ++i) {
+            float* y = out + i * out_ + rows.first;
+            work.ops.linear(rows.kept, rows.sign, rows.row_words, rows.count, fan_in_,
+                            x + i * columns, y);
+            if (e.scale) {
+                work.ops.store_rows(y, 1, rows.count, 1, e.scale + rows.first,
+                                    e.shift ? e.shift + rows.first : nullptr, e.relu, y, 1);
             }
-        });
-    });
+        }
+    };
+    if (planes_) return planes_->share_rows(out_, false, work.weights, work.threads, multiply);
+    stream_rows(*code_, out_, false, work.weights, work.threads, work.ops, multiply);
 }
 
 }  // namespace slt

@@ -138,33 +138,16 @@ inline Bytes dot_signs(const uint8_t* kept, const uint8_t* sign) {
                            _mm256_min_epu8(any, _mm256_set1_epi8(1)));
 }
 
-typedef uint8_t u8v __attribute__((vector_size(32)));
 typedef uint16_t u16v __attribute__((vector_size(32)));
-typedef __m256i ByteSums;  // 64 bits, of values plus 128
 inline u16v widen(const int8_t* p) {
     return u16v(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-}
-inline u8v bit_bytes(uint64_t bits) {
-    const __m256i bytes =
-        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    const __m256i bit = _mm256_set1_epi64x(int64_t(0x8040201008040201));
-    const __m256i word = _mm256_shuffle_epi8(_mm256_set1_epi32(int(bits)), bytes);
-    return u8v(_mm256_cmpeq_epi8(_mm256_and_si256(word, bit), bit));
-}
-inline ByteSums add_bytes(ByteSums sums, u8v v) {
-    const __m256i sum = _mm256_sad_epu8(__m256i(v ^ 0x80), _mm256_setzero_si256());
-    return _mm256_add_epi64(sums, sum);
-}
-inline int32_t total(ByteSums sums, size_t n) {
-    const u64v s = u64v(sums);
-    return int32_t(int64_t(s[0] + s[1] + s[2] + s[3]) - 128 * int64_t(n));
 }
 
 #include "random_inl.h"
 #include "prior_inl.h"
 #include "mask_inl.h"
 #include "conv_inl.h"
-#include "linear_inl.h"
+#include "linear_avx2_inl.h"
 #include "peaks_inl.h"
 #include "dot_inl.h"
 #include "pack_inl.h"
