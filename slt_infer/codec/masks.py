@@ -261,9 +261,9 @@ def _ones(core: _core.LayerCode, code: MaskCode, counts: np.ndarray, where: str)
         if code.density and not counts.any():
             raise TicketError("bad-mask", "a stream without bits has density 0", where)
         return counts if code.density else np.zeros_like(counts)
-    wrong = np.flatnonzero(counts != code.free)
-    if len(wrong):
-        raise TicketError("bad-mask", f"tile {wrong[0]} claims another number of bits", where)
+    wrong = counts != code.free
+    if wrong.any():
+        raise TicketError("bad-mask", f"tile {wrong.argmax()} claims another number of bits", where)
     if ((code.free == 0) & (code.words != 0)).any():
         raise TicketError("bad-mask", "a tile without bits has a payload", where)
     try:
