@@ -70,8 +70,9 @@ def pattern(source: Source, shape: LayerShape, layer_id: int, freeze: Freeze) ->
 
 
 def tile_rows(shape: LayerShape) -> int:
-    """Rows of a tile as the writer cuts them."""
-    return min(shape.out, max(1, TILE_POSITIONS // shape.row_positions))
+    """Rows of a tile as the writer cuts them: as many in each, since two tiles are decoded side by side."""
+    tiles = -(-shape.out // max(1, TILE_POSITIONS // shape.row_positions))
+    return -(-shape.out // tiles)
 
 
 def entropy_bits(free: int, kept: int) -> float:
