@@ -110,12 +110,10 @@ std::vector<uint8_t> encode_raw(const uint32_t* mask, uint64_t first, uint64_t l
 
 TileFault decode_raw(const uint8_t* payload, uint64_t first, uint64_t last, uint32_t* out) {
     const uint64_t words = mask_words_of(first, last);
-    bool clean = true;
-    for (uint64_t i = 0; i < words; ++i, payload += 4) {
-        out[i] = payload[0] | payload[1] << 8 | payload[2] << 16 | uint32_t{payload[3]} << 24;
-        clean &= (out[i] & ~tile_bits(i, words, first, last)) == 0;
-    }
-    return clean ? TileFault::none : TileFault::pad_bits;
+    if (words == 0) return TileFault::none;
+    std::memcpy(out, payload, words * sizeof(uint32_t));  // little-endian machines only
+    const auto outside = [&](uint64_t i) { return out[i] & ~tile_bits(i, words, first, last); };
+    return outside(0) | outside(words - 1) ? TileFault::pad_bits : TileFault::none;
 }
 
 std::vector<uint8_t> encode(const uint32_t* mask, uint64_t first, uint64_t last, uint32_t lanes,

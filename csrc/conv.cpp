@@ -323,10 +323,9 @@ void LayerWeights::linear(const float* x, size_t n, const Epilogue& e, float* ou
             float* y = out + i * out_ + rows.first;
             work.ops.linear(rows.kept, rows.sign, rows.row_words, rows.count, fan_in_,
                             x + i * columns, y);
-            for (uint32_t row = 0; e.scale && row < rows.count; ++row) {
-                const uint32_t o = rows.first + row;
-                work.ops.scale_shift(y + row, 1, e.scale[o], e.shift ? e.shift + o : nullptr,
-                                     e.relu, y + row);
+            if (e.scale) {
+                work.ops.store_rows(y, 1, rows.count, 1, e.scale + rows.first,
+                                    e.shift ? e.shift + rows.first : nullptr, e.relu, y, 1);
             }
         }
     });

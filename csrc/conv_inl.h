@@ -80,18 +80,33 @@ inline uint8_t* list_bits(uint64_t bits, uint32_t first, uint8_t* out) {
     return out;
 }
 
+// The same for words of few bits; writes up to 4 entries behind them.
+inline uint8_t* list_few_bits(uint64_t bits, uint32_t first, uint8_t* out) {
+    uint8_t* at = out;
+    out += __builtin_popcountll(bits);
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < 4; ++i, bits &= bits - 1)  // without a branch
+        *at++ = uint8_t(first + trailing_zeros(bits));
+    for (; __builtin_expect(bits != 0, 0); bits &= bits - 1)
+        *at++ = uint8_t(first + trailing_zeros(bits));
+    return out;
+}
+
 typedef uint8_t ListBytes __attribute__((vector_size(16)));
 
 // The list of `rows` rows as a bundle of kLists / 2: first the lists one by one, filled up with the
-// row of zeros, then step by step. The second word's positions begin at panel row `second`.
-template <uint32_t kLists>
+// row of zeros, then step by step. The second word's positions begin at panel row `second`. kFew: at
+// most kFewSteps steps.
+constexpr uint32_t kFewSteps = 10;
+template <uint32_t kLists, bool kFew>
 void list_rows(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
                uint32_t second, uint8_t zeros, uint32_t steps, uint8_t* out) {
-    uint8_t lists[kLists][128 + 64];
+    uint8_t lists[kLists][kFew ? 32 : 128 + 64];
     for (uint32_t i = 0; i < kLists; ++i) __builtin_memset(lists[i], zeros, sizeof lists[i]);
     for (uint32_t r = 0; r < rows; ++r, kept += row_words, sign += row_words) {
         const auto list = [&](uint64_t first_word, uint64_t second_word, uint8_t* to) {
-            to = list_bits(second_word, second, list_bits(first_word, 0, to));
+            const auto add = kFew ? list_few_bits : list_bits;
+            to = add(second_word, second, add(first_word, 0, to));
             __builtin_memset(to, zeros, 8);  // what stands behind the last one
         };
         list(kept[0] & ~sign[0], kept[1] & ~sign[1], lists[2 * r]);
@@ -121,7 +136,11 @@ void list_bundle(const uint64_t* kept, const uint64_t* sign, size_t row_words, u
                  uint32_t bundle, uint32_t positions, uint32_t steps, uint8_t* out) {
     const uint32_t second = positions == 128 ? 65 : 64;
     const uint8_t zeros = uint8_t(positions == 128 ? 64 : positions);
-    const auto list = bundle == 1 ? list_rows<2> : bundle == 2 ? list_rows<4> : list_rows<8>;
+    const bool few = steps <= kFewSteps;
+    const auto list = bundle == 1   ? few ? list_rows<2, true> : list_rows<2, false>
+                      : bundle == 2 ? few ? list_rows<4, true> : list_rows<4, false>
+                      : few         ? list_rows<8, true>
+                                    : list_rows<8, false>;
     list(kept, sign, row_words, rows, second, zeros, steps, out);
 }
 

@@ -1,9 +1,6 @@
-// int8 layers by additions, and what all int8 layers end with. Included like conv_inl.h, after it
-// and after these primitives:
+// int8 convolutions by additions, and what all int8 layers end with. Included like conv_inl.h, after
+// it and after these primitives:
 //   u16v widen(const int8_t* p)         kBytes / 2 bytes as int16
-//   u8v bit_bytes(uint64_t bits)        all ones where one of the first kBytes bits is set
-//   ByteSums add_bytes(ByteSums, u8v)   adds int8 values to zeroed sums of neighbours
-//   int32_t total(ByteSums, size_t n)   the sum of the n values added
 //   Ints load_ints(const T* p)          kBytes / 4 numbers, T int8_t, int16_t or int32_t, as int32
 //   void store_ints(int8_t* p, Ints a, Ints b)   kBytes / 2 bytes, those of a first, saturated
 //
@@ -327,58 +324,6 @@ void sum_words(const uint64_t* kept, const uint64_t* sign, size_t row_words, uin
                      : tenths < 34 ? sum_words_of<5>
                                    : sum_words_of<8>;
     sum(kept, sign, row_words, rows, words, panel, sums);
-}
-
-// ---- linear ----
-
-// sums[image * sums_stride + row] of kRows rows and kImages images: x & kept is a kept weight's
-// activation, its complement, -x - 1, where the weight is negative.
-template <uint32_t kRows, uint32_t kImages>
-inline void linear_tile(const uint64_t* kept, const uint64_t* sign, size_t row_words,
-                        const int8_t* x, size_t x_stride, int32_t* sums, size_t sums_stride) {
-    ByteSums lanes[kRows][kImages] = {};
-    for (size_t k = 0; k < 64 * row_words; k += kBytes) {
-#pragma GCC unroll 4
-        for (uint32_t r = 0; r < kRows; ++r) {
-            const size_t word = r * row_words + k / 64;
-            const u8v any = bit_bytes(kept[word] >> k % 64),
-                      minus = bit_bytes(sign[word] >> k % 64);
-#pragma GCC unroll 4
-            for (uint32_t i = 0; i < kImages; ++i) {
-                u8v v;
-                __builtin_memcpy(&v, x + i * x_stride + k, sizeof v);
-                lanes[r][i] = add_bytes(lanes[r][i], (v & any) ^ minus);
-            }
-        }
-    }
-    for (uint32_t r = 0; r < kRows; ++r) {
-        int32_t minus = 0;
-        for (size_t w = 0; w < row_words; ++w)
-            minus += __builtin_popcountll(sign[r * row_words + w]);
-        for (uint32_t i = 0; i < kImages; ++i)
-            sums[i * sums_stride + r] = total(lanes[r][i], 64 * row_words) + minus;
-    }
-}
-
-template <uint32_t kRows, uint32_t kImages>
-void linear_rows_of(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
-                    const int8_t* x, size_t x_stride, int32_t* sums, size_t sums_stride) {
-    for (; rows >= kRows; rows -= kRows, kept += kRows * row_words, sign += kRows * row_words) {
-        linear_tile<kRows, kImages>(kept, sign, row_words, x, x_stride, sums, sums_stride);
-        sums += kRows;
-    }
-    for (; rows; --rows, kept += row_words, sign += row_words, ++sums)
-        linear_tile<1, kImages>(kept, sign, row_words, x, x_stride, sums, sums_stride);
-}
-
-// sums[image * sums_stride + row]; an image of x has 64 * row_words bytes, `x_stride` apart.
-void linear_bytes(const uint64_t* kept, const uint64_t* sign, size_t row_words, uint32_t rows,
-                  const int8_t* x, size_t x_stride, size_t images, int32_t* sums,
-                  size_t sums_stride) {
-    for (; images >= 4; images -= 4, x += 4 * x_stride, sums += 4 * sums_stride)
-        linear_rows_of<1, 4>(kept, sign, row_words, rows, x, x_stride, sums, sums_stride);
-    for (; images; --images, x += x_stride, sums += sums_stride)
-        linear_rows_of<4, 1>(kept, sign, row_words, rows, x, x_stride, sums, sums_stride);
 }
 
 // ---- the end of a layer ----

@@ -71,7 +71,7 @@ void clear_padding(uint64_t* rows, size_t count, uint32_t fan_in) {
     for (size_t row = 0; row < count; ++row, rows += words) {
         if (whole == words) continue;
         rows[whole] &= (uint64_t{1} << fan_in % 64) - 1;
-        for (size_t i = whole + 1; i < words; ++i) rows[i] = 0;
+        if (whole + 1 < words) rows[whole + 1] = 0;
     }
 }
 

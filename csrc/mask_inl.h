@@ -3,6 +3,7 @@
 //   uint64_t deposit_bits(uint64_t bits, uint64_t where)   pdep
 //   Mask, Mask lanes_of(uint32_t bits), uint32_t bits_of(Mask), Mask less(u32v, u32v),
 //   Mask under_16_bits(u32v), Mask both(Mask, Mask), u32v select(Mask, u32v yes, u32v no)
+//   and, unless SLT_REFILL is defined and refill() below is,
 //   u32v expand_words(const uint8_t* p, uint32_t bits)
 //       the next 16-bit words at p, one into each lane whose bit is set; may read a word per lane
 // Mask stands for one truth value per 32-bit lane.
@@ -26,6 +27,13 @@ uint64_t count_bits(const uint64_t* words, size_t count) {
     for (size_t i = 0; i < count; ++i) total += uint64_t(__builtin_popcountll(words[i]));
     return total;
 }
+
+#if !defined(SLT_REFILL)
+// The lanes that are narrow, whose bits are set in `bits`, move up and take the next words at p.
+inline u32v refill(u32v y, Mask narrow, uint32_t bits, const uint8_t* p) {
+    return select(narrow, (y << 16) | expand_words(p, bits), y);
+}
+#endif
 
 constexpr uint32_t kLanes32 = kBytes / 4;
 constexpr uint32_t kVectors32 = 32 / kLanes32;
@@ -93,7 +101,7 @@ inline void decode_steps(TileState* const (&tiles)[kTiles], TileJob* const (&job
                 bits |= bits_of(one) << (v * kLanes32);
                 const Mask narrow = under_16_bits(y);
                 const uint32_t wants = bits_of(narrow);
-                y = select(narrow, (y << 16) | expand_words(payload[t] + 2 * word[t], wants), y);
+                y = refill(y, narrow, wants, payload[t] + 2 * word[t]);
                 word[t] += uint32_t(__builtin_popcount(wants));
             }
             tiles[t]->out[step] = bits;

@@ -26,7 +26,7 @@ inline u64v odd_lanes(u64v a, u64v b) {
 
 inline uint64_t deposit_bits(uint64_t bits, uint64_t where) { return _pdep_u64(bits, where); }
 
-typedef i32v Mask;  // all ones or zero in each lane
+typedef i32v Mask;  // all ones or zero in each lane; of under_16_bits the top bit alone counts
 inline Mask lanes_of(uint32_t bits) {
     const u32v lane = {1, 2, 4, 8, 16, 32, 64, 128};
     return ((u32v{} + bits) & lane) != 0u;
@@ -36,32 +36,42 @@ inline uint32_t bits_of(Mask mask) {
 }
 // Signed: its operands are below 2^31.
 inline Mask less(u32v a, u32v b) { return i32v(a) < i32v(b); }
-inline Mask under_16_bits(u32v a) { return (a >> 16) == 0u; }
+inline Mask under_16_bits(u32v a) {
+    return Mask(_mm256_cmpeq_epi16(__m256i(a), _mm256_setzero_si256()));
+}
 inline Mask both(Mask a, Mask b) { return a & b; }
 inline u32v select(Mask mask, u32v yes, u32v no) {
     return u32v(_mm256_blendv_epi8(__m256i(no), __m256i(yes), __m256i(mask)));
 }
-// Of each set of lanes the shuffle that takes the next of 8 words into each of them, zero-extended.
-struct WordShuffles {
-    alignas(64) uint8_t bytes[256][32];
+// Of each set of lanes the shuffle that moves their lower halves up, leaving zeros, and the one that
+// takes the next of 8 words into their lower halves, with zeros elsewhere.
+struct RefillShuffles {
+    alignas(64) uint8_t up[256][32], words[256][32];
 };
-constexpr WordShuffles kWordShuffles = [] {
-    WordShuffles made{};
+constexpr RefillShuffles kRefillShuffles = [] {
+    RefillShuffles made{};
     for (int m = 0; m < 256; ++m) {
         for (int lane = 0; lane < 8; ++lane) {
-            const bool set = m >> lane & 1;
-            const int word = kLaneTable.rank[m][lane];
-            for (int i = 0; i < 4; ++i)
-                made.bytes[m][4 * lane + i] = uint8_t(set && i < 2 ? 2 * word + i : 0x80);
+            const int word = kLaneTable.rank[m][lane], own = 4 * (lane % 4);
+            for (int i = 0; i < 4; ++i) {
+                const bool set = m >> lane & 1, low = i < 2;
+                made.up[m][4 * lane + i] =
+                    uint8_t(!set ? own + i : low ? 0x80 : own + i - 2);
+                made.words[m][4 * lane + i] = uint8_t(set && low ? 2 * word + i : 0x80);
+            }
         }
     }
     return made;
 }();
-inline u32v expand_words(const uint8_t* p, uint32_t bits) {
+#define SLT_REFILL
+inline u32v refill(u32v y, Mask, uint32_t bits, const uint8_t* p) {
+    const auto shuffle = [](__m256i v, const uint8_t* places) {
+        return _mm256_shuffle_epi8(v, _mm256_load_si256(reinterpret_cast<const __m256i*>(places)));
+    };
     const __m256i words =
         _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const __m256i to = _mm256_load_si256(reinterpret_cast<const __m256i*>(kWordShuffles.bytes[bits]));
-    return u32v(_mm256_shuffle_epi8(words, to));
+    return u32v(shuffle(__m256i(y), kRefillShuffles.up[bits])) |
+           u32v(shuffle(words, kRefillShuffles.words[bits]));
 }
 
 struct FrequencyTable {
@@ -138,9 +148,7 @@ inline Bytes dot_signs(const uint8_t* kept, const uint8_t* sign) {
                            _mm256_min_epu8(any, _mm256_set1_epi8(1)));
 }
 
-typedef uint8_t u8v __attribute__((vector_size(32)));
 typedef uint16_t u16v __attribute__((vector_size(32)));
-typedef __m256i ByteSums;  // 64 bits, of values plus 128
 inline u16v widen(const int8_t* p) {
     return u16v(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
@@ -160,27 +168,12 @@ inline void store_ints(int8_t* p, Ints a, Ints b) {
         _mm_packs_epi16(_mm256_castsi256_si128(shorts), _mm256_extracti128_si256(shorts, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
 }
-inline u8v bit_bytes(uint64_t bits) {
-    const __m256i bytes =
-        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    const __m256i bit = _mm256_set1_epi64x(int64_t(0x8040201008040201));
-    const __m256i word = _mm256_shuffle_epi8(_mm256_set1_epi32(int(bits)), bytes);
-    return u8v(_mm256_cmpeq_epi8(_mm256_and_si256(word, bit), bit));
-}
-inline ByteSums add_bytes(ByteSums sums, u8v v) {
-    const __m256i sum = _mm256_sad_epu8(__m256i(v ^ 0x80), _mm256_setzero_si256());
-    return _mm256_add_epi64(sums, sum);
-}
-inline int32_t total(ByteSums sums, size_t n) {
-    const u64v s = u64v(sums);
-    return int32_t(int64_t(s[0] + s[1] + s[2] + s[3]) - 128 * int64_t(n));
-}
 
 #include "random_inl.h"
 #include "prior_inl.h"
 #include "mask_inl.h"
 #include "conv_inl.h"
-#include "linear_inl.h"
+#include "linear_avx2_inl.h"
 #include "peaks_inl.h"
 #include "dot_inl.h"
 #include "pack_inl.h"

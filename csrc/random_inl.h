@@ -329,7 +329,7 @@ inline void freeze_group(const FreezePattern& pattern, uint32_t block0, uint64_t
         return address_of(pattern.seed, 1, pattern.layer, 0, plane);
     };
     typename G::Start start;
-    G::begin(address(0), block0, start);
+    if (pattern.bits > 0) G::begin(address(0), block0, start);
     const auto generate = [&](uint32_t plane, Group& group) {
         G::generate(address(plane), start, group);
     };

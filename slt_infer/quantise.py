@@ -7,8 +7,10 @@ in int8 comes through `rounding`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 
@@ -60,7 +62,8 @@ def code_of(scale: float, up: bool = True, pow2: bool = False) -> int:
     return min(max(code, lowest), highest)
 
 
-def joined(network: Network) -> dict[int, int]:
+@lru_cache(maxsize=4)  # every check of a ticket asks again
+def joined(network: Network) -> Mapping[int, int]:
     """By the value that an add gives: its operand that is joined to it, so that a layer's sums and the
     residual are rounded once.
     """
@@ -75,7 +78,7 @@ def joined(network: Network) -> dict[int, int]:
             is_layer = later > 0 and isinstance(network.nodes[later - 1], Conv2d | Linear)
             if is_layer and readers[later] == 1:
                 found[value] = later
-    return found
+    return MappingProxyType(found)
 
 
 def own_scale(network: Network) -> tuple[int, ...]:

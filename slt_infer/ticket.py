@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -126,11 +127,15 @@ class Network:
     def classes(self) -> int:
         return math.prod(self.shapes()[-1])
 
-    def shapes(self) -> list[tuple[int, ...]]:
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of every value for one image: (C, H, W) or (features,). Value 0 is the image.
 
         Raises TicketError (code `bad-graph`) where a node cannot read what it is given.
         """
+        return self._shapes
+
+    @cached_property
+    def _shapes(self) -> tuple[tuple[int, ...], ...]:
         shapes: list[tuple[int, ...]] = []
 
         def give(shape: tuple[int, ...], where: str) -> None:
@@ -151,7 +156,7 @@ class Network:
                 raise TicketError("bad-graph", f"used by {uses} nodes instead of one", f"layer {layer.name}")
         if len(shapes) < 2 or len(shapes[-1]) != 1:
             raise TicketError("bad-graph", "the last node must give one flat vector per image", "graph")
-        return shapes
+        return tuple(shapes)
 
     def macs(self) -> list[int]:
         """Multiply-accumulates of each layer for one image, were it dense."""

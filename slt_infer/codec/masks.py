@@ -70,8 +70,9 @@ def pattern(source: Source, shape: LayerShape, layer_id: int, freeze: Freeze) ->
 
 
 def tile_rows(shape: LayerShape) -> int:
-    """Rows of a tile as the writer cuts them."""
-    return min(shape.out, max(1, TILE_POSITIONS // shape.row_positions))
+    """Rows of a tile as the writer cuts them: as many in each, since two tiles are decoded side by side."""
+    tiles = -(-shape.out // max(1, TILE_POSITIONS // shape.row_positions))
+    return -(-shape.out // tiles)
 
 
 def entropy_bits(free: int, kept: int) -> float:
@@ -261,9 +262,9 @@ def _ones(core: _core.LayerCode, code: MaskCode, counts: np.ndarray, where: str)
         if code.density and not counts.any():
             raise TicketError("bad-mask", "a stream without bits has density 0", where)
         return counts if code.density else np.zeros_like(counts)
-    wrong = np.flatnonzero(counts != code.free)
-    if len(wrong):
-        raise TicketError("bad-mask", f"tile {wrong[0]} claims another number of bits", where)
+    wrong = counts != code.free
+    if wrong.any():
+        raise TicketError("bad-mask", f"tile {wrong.argmax()} claims another number of bits", where)
     if ((code.free == 0) & (code.words != 0)).any():
         raise TicketError("bad-mask", "a tile without bits has a payload", where)
     try:

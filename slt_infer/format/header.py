@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import operator
 import struct
+from functools import cached_property
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -183,7 +184,7 @@ class Int8(Struct, array_like=True, frozen=True, forbid_unknown_fields=True, tag
     codes: Annotated[tuple[int, ...], Meta(max_length=quantise.MAX_CODES)]
 
 
-class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True, dict=True):
     name: Name
     input: Input
     source: Source
@@ -192,7 +193,7 @@ class Header(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     quantisation: msgspec.Raw  # as it stands: what a later program put there is never made objects
     provenance: Annotated[tuple[tuple[Name, Name], ...], Meta(max_length=64)]
 
-    @property
+    @cached_property
     def network(self) -> Network:
         image = (self.input.channels, self.input.height, self.input.width)
         return Network(self.name, image, tuple(layer.shape for layer in self.layers), self.nodes)

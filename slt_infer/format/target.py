@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -222,7 +222,7 @@ def _float_bits(number: float | None) -> int:
     return bits
 
 
-def _node_fields(step: Step, shapes: list[tuple[int, ...]], wide: bool) -> dict[str, int]:
+def _node_fields(step: Step, shapes: Sequence[tuple[int, ...]], wide: bool) -> dict[str, int]:
     node = step.node
     channels, height, width = (*shapes[step.operand], 1, 1)[:3]
     out, out_height, out_width = (*shapes[step.value], 1, 1)[:3]

@@ -10,7 +10,16 @@ import numpy as np
 from slt_infer import _core
 from slt_infer.errors import SltError
 from slt_infer.quantise import Rounding, rounding, scales
-from slt_infer.runtime.layers import LIST_DENSITY, Choice, Geometry, Keep, Layers, Mode, addition_kernel
+from slt_infer.runtime.layers import (
+    LIST_DENSITY,
+    LISTS,
+    Choice,
+    Geometry,
+    Keep,
+    Layers,
+    Mode,
+    addition_kernel,
+)
 from slt_infer.runtime.schedule import Step
 from slt_infer.ticket import (
     Add,
@@ -27,6 +36,7 @@ from slt_infer.ticket import (
 )
 
 DOT = "dot products"
+WORDS = "words of a row group"
 # Convolutions with rows as long are faster as dot products than as additions where they are denser than this
 # (the second number: where they give many pixels) and, where lists are made anew at every use, where they
 # give few pixels. Timed with AVX2 and scalar code (docs/results/kernels.md). The others were not timed: an
@@ -42,8 +52,8 @@ DOT_DENSITY = {
 DOT_POSITIONS = 256  # of a row
 FEW_PIXELS, MANY_PIXELS = 64, 512
 # Images whose pixels are one vector of int16 are added without lists, up to this density faster than dot
-# products.
-VECTOR_PIXELS = {"scalar": 16, "avx2": 16, "avx512": 32, "avx512vnni": 32, "neon": 8, "neondot": 8}
+# products; where there are several in a call, with lists.
+VECTOR_PIXELS = {"scalar": 8, "avx2": 16, "avx512": 32, "avx512vnni": 32, "neon": 8, "neondot": 8}
 VECTOR_DENSITY = 0.08
 
 
@@ -84,7 +94,10 @@ class Int8Layers(Layers[_core.Int8Layer]):
         long = operator == "conv2d" and shape.fan_in >= DOT_POSITIONS
         if dense and long and not self.multiplierless:
             return ("none" if mode == "stream" else "planes"), DOT
-        return addition_kernel(operator, density, mode)
+        return addition_kernel(operator, density, mode, self.of_planes(shape, pixels))
+
+    def of_planes(self, shape: LayerShape, pixels: int) -> str:
+        return WORDS if pixels <= VECTOR_PIXELS[self.work.isa] and shape.groups == 1 else LISTS
 
     def weights_of(
         self, code: _core.LayerCode, keep: Keep, kernel: str, geometry: Geometry, work: _core.Workspace

@@ -38,13 +38,16 @@ class LayerReport:
     weight_bytes: int
 
 
-def addition_kernel(operator: str, density: float, mode: Mode) -> Choice:
+LISTS = "lists of a row group"  # how additions read planes
+
+
+def addition_kernel(operator: str, density: float, mode: Mode, planes: str = LISTS) -> Choice:
     """What a layer keeps and the name of its kernel of additions, by operator, density and mode."""
     if operator == "linear":
         return ("none" if mode == "stream" else "planes"), "masked lanes"
     if mode == "stream":
-        return "none", "lists of a row group"
-    return ("lists", "lists") if density <= LIST_DENSITY else ("planes", "planes, lists of a row group")
+        return "none", planes
+    return ("lists", "lists") if density <= LIST_DENSITY else ("planes", f"planes, {planes}")
 
 
 def resident_bound(ticket: Ticket) -> int:
@@ -94,6 +97,10 @@ class Layers(ABC, Generic[Weights]):
     @abstractmethod
     def kernel_of(self, operator: str, shape: LayerShape, pixels: int, density: float, mode: Mode) -> Choice:
         """What a layer that gives images of so many pixels keeps, and the name of its kernel."""
+
+    def of_planes(self, shape: LayerShape, pixels: int) -> str:
+        """How a convolution by additions reads planes."""
+        return LISTS
 
     @abstractmethod
     def weights_of(
@@ -150,7 +157,7 @@ class Layers(ABC, Generic[Weights]):
         self.group_bytes = max(self.group_bytes, code.group_bytes(self.threads))
         weights = self.weights_of(code, keep, kernel, geometry, builder)
         if keep == "lists" and weights.kept == "planes":
-            kernel = "planes, lists of a row group"
+            kernel = f"planes, {self.of_planes(shape, math.prod(made[1:]))}"
         kept_bytes = len(layer.code.payload) if mode == "stream" else weights.resident_bytes
         self.weights.append(weights)
         self.report.append(LayerReport(shape.name, operator, kernel, density, kept_bytes))

@@ -49,7 +49,7 @@ def schedule(network: Network, element_bytes: int = 4, joined: Mapping[int, int]
 
     Raises TicketError where the graph is none.
     """
-    shapes = tuple(network.shapes())
+    shapes = network.shapes()
     steps = _fuse(_wanted(network.nodes), joined)
     owner = _owners(steps)
     return Schedule(steps, shapes, *_places(steps, shapes, owner, ALIGN // element_bytes))

@@ -215,7 +215,7 @@ void one_linear(Cases& cases) {
 // and those that give the largest and the least sums.
 void extremes(Cases& cases) {
     for (const uint32_t fan_in :
-         {127u, 128u, 129u, 255u, 256u, 257u, 258u, 259u, 511u, 513u, 1030u}) {
+         {127u, 128u, 129u, 255u, 256u, 257u, 258u, 259u, 511u, 513u, 1030u, 4097u}) {
         for (const uint32_t width : {1u, 3u, 17u}) {
             slt::ConvShape s;
             s.channels = fan_in;

@@ -15,7 +15,7 @@ from slt_infer.errors import SltError, TicketError
 from slt_infer.quantise import joined, scale_of
 from slt_infer.reference_int8 import joined_values, run_int8, values_int8
 from slt_infer.runtime import Plan, int8
-from slt_infer.runtime.int8 import DOT, DOT_POSITIONS
+from slt_infer.runtime.int8 import DOT, DOT_POSITIONS, WORDS
 from slt_infer.runtime.layers import LIST_DENSITY
 from slt_infer.runtime.schedule import schedule
 from slt_infer.runtime.synthetic import synthetic_ticket
@@ -261,7 +261,7 @@ def test_kernels_by_operator_density_and_mode(isa: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(int8, "DOT_POSITIONS", DOT_POSITIONS)
     conv, linear = one_conv(64, 32, (3, 3), (8, 8)), one_linear(500, 20)
     short, few = one_conv(28, 32, (3, 3), (8, 8)), one_conv(64, 32, (3, 3), (7, 9))
-    vector = one_conv(64, 32, (3, 3), (2, 4))
+    vector, vector_groups = (one_conv(64, 32, (3, 3), (2, 4), groups=groups) for groups in (1, 2))
     rows = "planes, lists of a row group"
     sparse = 0.8 * min(LIST_DENSITY, int8.DOT_DENSITY[isa][0])
     for network, density, freeze, mode, multiplierless, kernel in (
@@ -276,7 +276,9 @@ def test_kernels_by_operator_density_and_mode(isa: str, monkeypatch: pytest.Monk
         (conv, sparse, Freeze(), "stream", False, "lists of a row group"),
         (few, 0.05, Freeze(), "stream", False, DOT),
         (few, 0.05, Freeze(), "resident", False, "lists"),
-        (vector, 0.05, Freeze(), "stream", False, "lists of a row group"),
+        (vector, 0.05, Freeze(), "stream", False, WORDS),
+        (vector, 0.4, Freeze(4, 3, 2), "resident", True, f"planes, {WORDS}"),
+        (vector_groups, 0.05, Freeze(), "stream", True, "lists of a row group"),
         (vector, 0.1, Freeze(), "stream", False, DOT),
         (conv, 0.05, Freeze(), "stream", True, "lists of a row group"),
         (short, 1.0, Freeze(), "stream", False, "lists of a row group"),
@@ -286,7 +288,8 @@ def test_kernels_by_operator_density_and_mode(isa: str, monkeypatch: pytest.Monk
     ):
         ticket = int8_ticket(network, density, freeze=freeze)
         net = Plan(ticket, dtype="int8", mode=mode, isa=isa, multiplierless=multiplierless)  # type: ignore[arg-type]
-        wanted = rows if kernel == DOT and mode == "resident" else "lists of a row group"
+        words = "lists of a row group" if network is not vector else WORDS
+        wanted = rows if kernel == DOT and mode == "resident" else words
         assert net.layers[0].kernel == (wanted if kernel == DOT and isa == "scalar" else kernel)
         assert net.multiplierless == multiplierless
     assert Plan(ticket).multiplierless
