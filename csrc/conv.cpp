@@ -5,6 +5,7 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "depthwise.h"
 #include "images.h"
 
 namespace slt {
@@ -234,7 +235,7 @@ LayerWeights::LayerWeights(std::shared_ptr<const LayerCode> code, Keep keep, con
         out_ % shape.groups != 0) {
         throw std::invalid_argument("the layer's weights do not fit its shape");
     }
-    if (keep == Keep::lists) {
+    if (keep == Keep::lists && !is_depthwise(shape)) {
         lists_ = std::make_unique<ResidentLists>(*code_, out_ / shape.groups,
                                                  bundle_for(shape.out_pixels(), work.ops),
                                                  work.weights, work.threads, work.ops);
@@ -251,6 +252,7 @@ size_t LayerWeights::resident_bytes() const {
 }
 
 double LayerWeights::scratch_bytes(const Ops& ops) const {
+    if (is_depthwise(shape_)) return depthwise_scratch_bytes(shape_, sizeof(float));
     const double width = 4.0 * ops.float_lanes / bundle_for(shape_.out_pixels(), ops);
     const double rows = kBlockRows + std::min(out_, kSumRows);
     return 4.0 * (rows * width + static_cast<double>(padded_size(shape_)));
@@ -264,6 +266,13 @@ void LayerWeights::visit_planes(Workspace& work,
 
 void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, float* out,
                           Workspace& work) const {
+    if (is_depthwise(shape_)) {
+        const auto show = [&](const UseRows& use) {
+            if (planes_) return planes_->share_rows(out_, false, work.weights, work.threads, use);
+            stream_rows(*code_, out_, false, work.weights, work.threads, work.ops, use);
+        };
+        return depthwise_conv2d(show, x, n, shape_, out_, epilogue, out, work);
+    }
     const size_t image = size_t{shape_.channels} * shape_.height * shape_.width;
     const size_t chunk = std::max<size_t>(1, kPanelBytes / (sizeof(float) * padded_size(shape_)));
     for (size_t first = 0; first < n; first += chunk) {

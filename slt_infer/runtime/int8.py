@@ -84,7 +84,7 @@ class Int8Layers(Layers[_core.Int8Layer]):
         long = operator == "conv2d" and shape.fan_in >= DOT_POSITIONS
         if dense and long and not self.multiplierless:
             return ("none" if mode == "stream" else "planes"), DOT
-        return addition_kernel(operator, density, mode)
+        return addition_kernel(operator, shape, density, mode)
 
     def weights_of(
         self, code: _core.LayerCode, keep: Keep, kernel: str, geometry: Geometry, work: _core.Workspace
