@@ -1,9 +1,7 @@
 #include "depthwise.h"
 
 #include <algorithm>
-#include <bit>
 #include <stdexcept>
-#include <type_traits>
 
 #include "images.h"
 
@@ -13,7 +11,7 @@ namespace {
 
 // What the planes of a strip take, where one output row does not take more: they are read for every
 // tap, from the first-level cache, and the sums lie there too.
-constexpr size_t kStripBytes = 12u << 10;
+constexpr size_t kStripBytes = 16u << 10;
 
 // How a channel's image is taken apart. Output rows fall into *strips*; what a strip reads, padding
 // written out, falls by rows and columns modulo the stride into *phases*, a plane each. A tap reads
@@ -44,61 +42,39 @@ struct Strips {
     }
 };
 
-// The images of a thread's channels, taken apart one strip at a time.
-template <class Pixel, class Number>
-class Planes {
-  public:
-    Planes(const ConvShape& s, const Strips& strips, Number* numbers, const Ops& ops)
-        : s_(s), strips_(strips), numbers_(numbers), ops_(ops) {
-        // Left and right of an image nothing else is written.
-        std::fill_n(numbers, strips.numbers, Number{0});
-    }
+// What of a channel's image goes into a phase of a strip.
+struct Copy {
+    size_t from, to;  // places in the image and in the planes
+    uint32_t rows, columns;
+};
 
-    // Those of the strip whose first output row is `first`, of one channel's image.
-    void fill(const Pixel* image, uint32_t first) const {
-        for (uint32_t row = 0; row < strips_.row_phases; ++row) {
-            const auto [top, bottom] = inside(s_.height, first * size_t{s_.stride} + row,
-                                              strips_.plane_rows);
-            for (uint32_t column = 0; column < strips_.column_phases; ++column) {
-                Number* plane = numbers_ + strips_.plane(row, column);
-                const auto [left, right] = inside(s_.width, column, strips_.pitch);
-                std::fill(plane, plane + top * strips_.pitch, Number{0});
-                std::fill(plane + bottom * strips_.pitch,
-                          plane + size_t{strips_.plane_rows} * strips_.pitch, Number{0});
-                if (left == right || top == bottom) continue;
-                const size_t y = (first + top) * s_.stride + row - s_.padding,
-                             x = left * s_.stride + column - s_.padding;
-                copy()(image + y * s_.width + x, size_t{s_.stride} * s_.width,
-                       static_cast<uint32_t>(bottom - top), static_cast<uint32_t>(right - left),
-                       s_.stride, plane + top * strips_.pitch + left, strips_.pitch);
-            }
+// Of the strip whose first output row is `first`. What they leave of the planes is padding.
+std::vector<Copy> copies_of(const ConvShape& s, const Strips& strips, uint32_t first) {
+    // Which of the numbers 0 ... count - 1 are of pixels: number i of a phase stands at start + i *
+    // stride along an axis of the padded image.
+    const auto inside = [&](uint32_t pixels, size_t start, uint32_t count) {
+        const auto before = [&](size_t end) {
+            const size_t steps = end > start ? (end - start + s.stride - 1) / s.stride : 0;
+            return static_cast<uint32_t>(std::min<size_t>(count, steps));
+        };
+        return Range{before(s.padding), before(size_t{s.padding} + pixels)};
+    };
+    std::vector<Copy> copies;
+    for (uint32_t row = 0; row < strips.row_phases; ++row) {
+        const size_t start = size_t{first} * s.stride + row;
+        const auto [top, bottom] = inside(s.height, start, strips.plane_rows);
+        for (uint32_t column = 0; column < strips.column_phases; ++column) {
+            const auto [left, right] = inside(s.width, column, strips.pitch);
+            if (top == bottom || left == right) continue;
+            const size_t y = start + size_t{top} * s.stride - s.padding,
+                         x = column + size_t{left} * s.stride - s.padding;
+            copies.push_back({y * s.width + x,
+                              strips.plane(row, column) + size_t{top} * strips.pitch + left,
+                              bottom - top, right - left});
         }
     }
-
-  private:
-    struct Part {
-        size_t begin, end;
-    };
-    // Which of the numbers 0 ... count - 1 of a phase are of pixels, not of padding: number i stands
-    // at start + i * stride along an axis of the padded image.
-    Part inside(uint32_t pixels, size_t start, size_t count) const {
-        const auto before = [&](size_t end) {
-            return std::min(count, end > start ? (end - start + s_.stride - 1) / s_.stride : 0);
-        };
-        return {before(s_.padding), before(size_t{s_.padding} + pixels)};
-    }
-    auto copy() const {
-        if constexpr (std::is_same_v<Pixel, float>)
-            return ops_.copy_phase;
-        else
-            return ops_.copy_phase_bytes;
-    }
-
-    const ConvShape& s_;
-    const Strips& strips_;
-    Number* numbers_;
-    const Ops& ops_;
-};
+    return copies;
+}
 
 // Where in the planes each position of a row of weights reads for the first output.
 std::vector<uint32_t> tap_places(const ConvShape& s, const Strips& strips) {
@@ -113,21 +89,21 @@ std::vector<uint32_t> tap_places(const ConvShape& s, const Strips& strips) {
     return places;
 }
 
-// The kept positions of a row of weights, in ascending order.
+// Of a row of weights. Without a branch on its bits, which nothing foretells.
 Taps taps_of(const uint64_t* kept, const uint64_t* sign, const std::vector<uint32_t>& places) {
     Taps taps;
-    uint32_t* to = taps.at;
-    const auto list = [&](bool minus) {
-        for (uint32_t k = 0; k < places.size(); k += 64) {
-            const uint64_t flip = minus ? 0 : ~uint64_t{0};
-            for (uint64_t bits = kept[k / 64] & (sign[k / 64] ^ flip); bits; bits &= bits - 1)
-                *to++ = places[k + static_cast<uint32_t>(std::countr_zero(bits))];
+    uint32_t plus = 0, minus = 0;
+    for (size_t k = 0; k < places.size(); k += 64, ++kept, ++sign) {
+        const size_t end = std::min(places.size(), k + 64);
+        uint64_t any = *kept, negative = *sign;
+        for (size_t i = k; i < end; ++i, any >>= 1, negative >>= 1) {
+            taps.plus[plus] = taps.minus[minus] = places[i];
+            plus += (any ^ negative) & 1;
+            minus += negative & 1;
         }
-    };
-    list(false);
-    taps.plus = static_cast<uint32_t>(to - taps.at);
-    list(true);
-    taps.minus = static_cast<uint32_t>(to - taps.at) - taps.plus;
+    }
+    taps.plus_count = plus;
+    taps.minus_count = minus;
     return taps;
 }
 
@@ -136,31 +112,39 @@ Number* aligned(Number* p) {
     return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / sizeof(Number);
 }
 
-// store(row, image, pixel, count, sums) takes the sums of `count` output pixels from `pixel` on.
-template <class Pixel, class Number, class Sum, class Store>
+// copy and sum are the kernels; store(row, image, pixel, count, sums) takes the sums of `count`
+// output pixels from `pixel` on.
+template <class Pixel, class Number, class CopyPhase, class Sum, class Store>
 void multiply(const PlaneRows& rows, uint32_t group_rows, const Pixel* x, size_t n,
-              const ConvShape& s, std::vector<Number>& buffer, const Ops& ops, Sum sum,
+              const ConvShape& s, std::vector<Number>& buffer, CopyPhase copy, Sum sum,
               Store store) {
     const Strips strips(s, sizeof(Number));
     if (strips.numbers >= uint64_t{1} << 32)
         throw std::length_error("an image of 2^32 numbers, padding included");
     const std::vector<uint32_t> places = tap_places(s, strips);
     const uint32_t columns = s.out_columns();
-    Number* numbers = aligned(room(
+    const size_t pixels = size_t{s.height} * s.width;
+    Number* planes = aligned(room(
         buffer, strips.numbers + size_t{strips.rows} * (strips.pitch + columns) + 4 * kTapSlack));
-    Number* flat = numbers + strips.numbers + kTapSlack;
+    Number* flat = planes + strips.numbers + kTapSlack;
     Number* sums = flat + size_t{strips.rows} * strips.pitch + kTapSlack;
-    const Planes<Pixel, Number> planes(s, strips, numbers, ops);
     for (size_t image = 0; image < n; ++image) {
         for (uint32_t first = 0; first < s.out_rows(); first += strips.rows) {
             const uint32_t count = std::min(strips.rows, s.out_rows() - first);
+            const std::vector<Copy> copies = copies_of(s, strips, first);
+            std::fill_n(planes, strips.numbers, Number{0});
             for (uint32_t i = 0; i < rows.count; ++i) {
                 const uint32_t row = rows.first + i, channel = row / group_rows;
-                if (i == 0 || row % group_rows == 0)
-                    planes.fill(x + (image * s.channels + channel) * s.height * s.width, first);
+                if (i == 0 || row % group_rows == 0) {
+                    const Pixel* from = x + (image * s.channels + channel) * pixels;
+                    for (const Copy& c : copies) {
+                        copy(from + c.from, size_t{s.stride} * s.width, c.rows, c.columns, s.stride,
+                             planes + c.to, strips.pitch);
+                    }
+                }
                 const Taps taps = taps_of(rows.kept + i * rows.row_words,
                                           rows.sign + i * rows.row_words, places);
-                sum(numbers, taps, count, strips.pitch, columns, flat, sums);
+                sum(planes, taps, count, strips.pitch, columns, flat, sums);
                 store(row, image, size_t{first} * columns, size_t{count} * columns, sums);
             }
         }
@@ -188,8 +172,8 @@ void depthwise_conv2d(const ShowRows& show, const float* x, size_t n, const Conv
                                 e.shift ? e.shift + row : nullptr, e.relu,
                                 out + (image * rows + row) * s.out_pixels() + pixel, 0);
         };
-        multiply(some, rows / s.groups, x, n, s, work.block[part], work.ops, work.ops.sum_taps,
-                 store);
+        multiply(some, rows / s.groups, x, n, s, work.block[part], work.ops.copy_phase,
+                 work.ops.sum_taps, store);
     });
 }
 
@@ -201,8 +185,8 @@ void depthwise_conv2d(const ShowRows& show, const int8_t* x, size_t n, const Con
                                const int16_t* sums) {
             sink.store_rows(row, 1, image * sink.pixels + pixel, count, sums, 0);
         };
-        multiply(some, sink.rows / s.groups, x, n, s, work.short_panels[part], work.ops,
-                 work.ops.sum_taps_shorts, store);
+        multiply(some, sink.rows / s.groups, x, n, s, work.short_panels[part],
+                 work.ops.copy_phase_bytes, work.ops.sum_taps_shorts, store);
     });
 }
 

@@ -1,5 +1,5 @@
-// The kernels of depthwise.cpp: pixels that lie a stride apart, side by side, and sums of pixels that
-// taps name. Included after conv_inl.h and int8_inl.h.
+// The kernels of depthwise.cpp: pixels that lie a stride apart are put side by side, and those that
+// taps name are summed. Included after conv_inl.h and int8_inl.h.
 
 inline f32v load_numbers(const float* p) { return load_floats(p); }
 inline u16v load_numbers(const int16_t* p) { return load_shorts(p); }
@@ -37,11 +37,12 @@ void copy_phase(const float* from, size_t from_pitch, uint32_t rows, uint32_t co
     }
 }
 
+typedef int8_t Eight __attribute__((vector_size(8)));
+typedef int16_t Wide __attribute__((vector_size(16)));
+
 // Eight bytes kStride apart, to int16.
 template <uint32_t kStride>
 inline void widen_eight(const int8_t* from, int16_t* to) {
-    typedef int8_t Eight __attribute__((vector_size(8)));
-    typedef int16_t Wide __attribute__((vector_size(16)));
     Eight a, b;
     __builtin_memcpy(&a, from, sizeof a);
     if constexpr (kStride == 2) {
@@ -52,22 +53,43 @@ inline void widen_eight(const int8_t* from, int16_t* to) {
     __builtin_memcpy(to, &wide, sizeof wide);
 }
 
+// Fewer than eight pixels a row, and zeros behind them.
+template <uint32_t kStride>
+void copy_few_bytes(const int8_t* from, size_t from_pitch, uint32_t rows, uint32_t count,
+                    int16_t* to, size_t to_pitch) {
+    const Wide keep = Wide{0, 1, 2, 3, 4, 5, 6, 7} < int16_t(count);
+    size_t left = (rows - 1) * from_pitch + (count - 1) * kStride + 1;  // bytes from `from` on
+    for (; rows; --rows, from += from_pitch, to += to_pitch, left -= from_pitch) {
+        if (left >= 8 * kStride) {
+            Wide wide;
+            if constexpr (kStride == 1) {
+                Eight eight;
+                __builtin_memcpy(&eight, from, sizeof eight);
+                wide = __builtin_convertvector(eight, Wide);
+            } else {
+                __builtin_memcpy(&wide, from, sizeof wide);
+                wide = wide << 8 >> 8;  // the first of each two
+            }
+            wide &= keep;
+            __builtin_memcpy(to, &wide, sizeof wide);
+        } else {
+            for (uint32_t j = 0; j < count; ++j) to[j] = from[j * kStride];
+        }
+    }
+}
+
 template <uint32_t kStride>
 void copy_bytes(const int8_t* from, size_t from_pitch, uint32_t rows, uint32_t count, int16_t* to,
                 size_t to_pitch) {
-    constexpr uint32_t kFew = 8;
+    if (count < 8) return copy_few_bytes<kStride>(from, from_pitch, rows, count, to, to_pitch);
     for (; rows; --rows, from += from_pitch, to += to_pitch) {
         uint32_t j = 0;
         // load_pixels reads kStride bytes for each pixel, and behind the last there may be none.
         for (; j + kShorts + kStride - 1 <= count; j += kShorts)
             store_shorts(to + j, load_pixels<kStride>(from + j * kStride));
-        if (count >= kFew) {
-            for (; j < count; j += kFew) {
-                const uint32_t at = j + kFew <= count ? j : count - kFew;
-                widen_eight<kStride>(from + at * kStride, to + at);
-            }
-        } else {
-            for (; j < count; ++j) to[j] = from[j * kStride];
+        for (; j < count; j += 8) {
+            const uint32_t at = j + 8 <= count ? j : count - 8;
+            widen_eight<kStride>(from + at * kStride, to + at);
         }
     }
 }
@@ -97,8 +119,8 @@ inline void sum_some(const T* planes, const Taps& taps, T* sums) {
         }
     };
     V plus[kVectors] = {}, minus[kVectors] = {};
-    add(plus, taps.at, taps.plus);
-    add(minus, taps.at + taps.plus, taps.minus);
+    add(plus, taps.plus, taps.plus_count);
+    add(minus, taps.minus, taps.minus_count);
 #pragma GCC unroll 8
     for (uint32_t v = 0; v < kVectors; ++v) store_numbers(sums + v * kLanes, plus[v] - minus[v]);
 }
@@ -118,12 +140,14 @@ void sum_planes(const T* planes, const Taps& taps, uint32_t rows, uint32_t pitch
     }
     if (pitch == columns) return;
     for (; rows; --rows, flat += pitch, sums += columns) {  // whole vectors, the next row's later
-        for (uint32_t j = 0; j < columns; j += kLanes) store_numbers(sums + j, load_numbers(flat + j));
+        for (uint32_t j = 0; j < columns; j += kLanes)
+            store_numbers(sums + j, load_numbers(flat + j));
     }
 }
 
-// sums [rows][columns]: for row r and column c, of the numbers at planes + r * pitch + c + at of each
-// tap. Touches kTapSlack numbers behind planes, sums and flat, which is scratch for rows * pitch.
+// sums [rows][columns]: of row r and column c, the plus ones less the minus ones of the numbers at
+// planes + tap + r * pitch + c. May touch kTapSlack numbers behind planes, sums and flat, which is
+// scratch for rows * pitch.
 void sum_taps(const float* planes, const Taps& taps, uint32_t rows, uint32_t pitch,
               uint32_t columns, float* flat, float* sums) {
     sum_planes(planes, taps, rows, pitch, columns, flat, sums);

@@ -23,8 +23,8 @@ void sum_taps(const float* planes, const Taps& taps, uint32_t rows, uint32_t pit
     for (size_t i = 0; i < size_t{rows} * columns; ++i) {
         const float* first = planes + i / columns * pitch + i % columns;
         float plus = 0, minus = 0;
-        for (uint32_t t = 0; t < taps.plus; ++t) plus += first[taps.at[t]];
-        for (uint32_t t = 0; t < taps.minus; ++t) minus += first[taps.at[taps.plus + t]];
+        for (uint32_t t = 0; t < taps.plus_count; ++t) plus += first[taps.plus[t]];
+        for (uint32_t t = 0; t < taps.minus_count; ++t) minus += first[taps.minus[t]];
         sums[i] = plus - minus;
     }
 }
@@ -34,8 +34,8 @@ void sum_taps_shorts(const int16_t* planes, const Taps& taps, uint32_t rows, uin
     for (size_t i = 0; i < size_t{rows} * columns; ++i) {
         const int16_t* first = planes + i / columns * pitch + i % columns;
         int sum = 0;
-        for (uint32_t t = 0; t < taps.plus + taps.minus; ++t)
-            sum += t < taps.plus ? first[taps.at[t]] : -first[taps.at[t]];
+        for (uint32_t t = 0; t < taps.plus_count; ++t) sum += first[taps.plus[t]];
+        for (uint32_t t = 0; t < taps.minus_count; ++t) sum -= first[taps.minus[t]];
         sums[i] = int16_t(sum);
     }
 }

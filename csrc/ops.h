@@ -87,14 +87,14 @@ constexpr uint32_t kNarrowBlock = 256, kWideBlock = 1024, kNarrowKept = 258, kUn
 constexpr uint32_t kWordBlock = 4, kWordRows = 65;
 // Bytes behind images and panels that gather_bytes may touch.
 constexpr size_t kGatherSlack = 64;
-// The kept positions of a row of weights with one channel (depthwise.cpp): where in a plane each of
-// them has its first pixel, positive ones first, each sign in ascending order of positions.
+// The kept positions of a row of weights of one channel (depthwise.cpp), by sign and in ascending
+// order: where in the planes each of them has its first pixel.
 constexpr uint32_t kMostTaps = 128;
 struct Taps {
-    uint32_t plus, minus;  // how many
-    uint32_t at[kMostTaps];
+    uint32_t plus_count, minus_count;
+    uint32_t plus[kMostTaps], minus[kMostTaps];
 };
-// Numbers behind planes and sums that sum_taps may touch.
+// Numbers behind planes and sums that sum_taps and copy_phase_bytes may touch.
 constexpr size_t kTapSlack = 128;
 // What bounds a kernel: lanes added, in registers or with an operand from memory,
 // multiply-accumulates of bytes, bytes loaded.
@@ -269,14 +269,15 @@ struct Ops {
 
     // ---- one channel a group (depthwise.cpp) ----
 
-    // Row i of `rows` takes `count` pixels `stride` apart from `from` + i * from_pitch.
+    // Row i of `rows` takes `count` pixels `stride` apart from `from` + i * from_pitch. Of bytes up
+    // to 7 zeros may be written behind a row, before the next one.
     void (*copy_phase)(const float* from, size_t from_pitch, uint32_t rows, uint32_t count,
                        uint32_t stride, float* to, size_t to_pitch);
     void (*copy_phase_bytes)(const int8_t* from, size_t from_pitch, uint32_t rows, uint32_t count,
                              uint32_t stride, int16_t* to, size_t to_pitch);
 
-    // sums [rows][columns]: of row r and column c, of the numbers that all taps name from planes + r
-    // * pitch + c on. flat: scratch for rows * pitch.
+    // sums [rows][columns]: of row r and column c, the plus ones less the minus ones of the numbers
+    // at planes + tap + r * pitch + c. flat: scratch for rows * pitch.
     void (*sum_taps)(const float* planes, const Taps& taps, uint32_t rows, uint32_t pitch,
                      uint32_t columns, float* flat, float* sums);
     void (*sum_taps_shorts)(const int16_t* planes, const Taps& taps, uint32_t rows, uint32_t pitch,

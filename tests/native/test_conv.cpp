@@ -86,7 +86,7 @@ slt::ConvShape random_shape(Cases& cases) {
     return s;
 }
 
-// One channel a group; images of several strips, and windows beyond what one block of weights holds.
+// One channel a group; images of several strips, and rows of weights of two blocks.
 slt::ConvShape random_depthwise(Cases& cases) {
     slt::ConvShape s;
     s.groups = s.channels = static_cast<uint32_t>(cases.between(1, 5));
