@@ -5,6 +5,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "depthwise.h"
 #include "images.h"
 
 namespace slt {
@@ -237,7 +238,7 @@ LayerWeights::LayerWeights(std::shared_ptr<const LayerCode> code, Keep keep, con
         out_ % shape.groups != 0) {
         throw std::invalid_argument("the layer's weights do not fit its shape");
     }
-    if (keep == Keep::lists) {
+    if (keep == Keep::lists && !is_depthwise(shape)) {
         // Threads may share the rows: no list is of two shares.
         const uint32_t shares = shape.groups == 1 ? work.threads.count() : shape.groups;
         lists_ = std::make_unique<ResidentLists>(*code_, (out_ + shares - 1) / shares,
@@ -256,6 +257,7 @@ size_t LayerWeights::resident_bytes() const {
 }
 
 double LayerWeights::scratch_bytes(const Ops& ops) const {
+    if (is_depthwise(shape_)) return depthwise_scratch_bytes(shape_, sizeof(float));
     const double width = 4.0 * ops.float_lanes / bundle_for(shape_.out_pixels(), ops);
     const double rows = kBlockRows + std::min(out_, kSumRows);
     return 4.0 * (rows * width + static_cast<double>(padded_size(shape_)));
@@ -268,6 +270,10 @@ void LayerWeights::show_rows(bool all, Workspace& work, const UseRows& use) cons
 
 void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, float* out,
                           Workspace& work) const {
+    if (is_depthwise(shape_)) {
+        const auto show = [&](const UseRows& use) { show_rows(false, work, use); };
+        return depthwise_conv2d(show, x, n, shape_, out_, epilogue, out, work);
+    }
     const size_t image = size_t{shape_.channels} * shape_.height * shape_.width;
     const size_t pixels = shape_.out_pixels(), parts = work.threads.count();
     const size_t chunk = std::max<size_t>(1, kPanelBytes / (sizeof(float) * padded_size(shape_)));

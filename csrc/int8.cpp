@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "add.h"
+#include "depthwise.h"
 #include "dot.h"
 
 namespace slt {
@@ -166,7 +167,7 @@ Int8Layer::Int8Layer(std::shared_ptr<const LayerCode> code, Keep keep, Kernel ke
         out_ % shape.groups != 0) {
         throw std::invalid_argument("the layer's weights do not fit its shape");
     }
-    if (keep == Keep::lists && kernel == Kernel::add && !is_linear(shape)) {
+    if (keep == Keep::lists && kernel == Kernel::add && !is_linear(shape) && !is_depthwise(shape)) {
         // Threads may share the rows: no list is of two shares.
         const uint32_t shares = shape.groups == 1 ? work.threads.count() : shape.groups;
         lists_ = ResidentUnits::make(*code_, (out_ + shares - 1) / shares,
@@ -184,7 +185,9 @@ size_t Int8Layer::resident_bytes() const {
 }
 
 double Int8Layer::scratch_bytes(const Ops& ops) const {
-    return kernel_ == Kernel::dot ? dot_scratch_bytes(shape_, ops) : add_scratch_bytes(shape_, ops);
+    if (kernel_ == Kernel::dot) return dot_scratch_bytes(shape_, ops);
+    return is_depthwise(shape_) ? depthwise_scratch_bytes(shape_, sizeof(int16_t))
+                                : add_scratch_bytes(shape_, ops);
 }
 
 void Int8Layer::conv2d(const int8_t* x, size_t n, const Sink& sink, Workspace& work) const {
@@ -199,6 +202,9 @@ void Int8Layer::conv2d(const int8_t* x, size_t n, const Sink& sink, Workspace& w
         dot_conv2d(source, x, n, shape_, sink, work);
     } else if (is_linear(shape_)) {
         add_linear(source, x, n, fan_in_, sink, work);
+    } else if (is_depthwise(shape_)) {
+        const auto show = [&](const UseRows& use) { source.show(out_, false, use); };
+        depthwise_conv2d(show, x, n, shape_, sink, work);
     } else {
         add_conv2d(source, x, n, shape_, sink, work);
     }

@@ -87,6 +87,15 @@ constexpr uint32_t kNarrowBlock = 256, kWideBlock = 1024, kNarrowKept = 258, kUn
 constexpr uint32_t kWordBlock = 4, kWordRows = 65;
 // Bytes behind images and panels that gather_bytes may touch.
 constexpr size_t kGatherSlack = 64;
+// The kept positions of a row of weights of one channel (depthwise.cpp), by sign and in ascending
+// order: where in the planes each of them has its first pixel.
+constexpr uint32_t kMostTaps = 128;
+struct Taps {
+    uint32_t plus_count, minus_count;
+    uint32_t plus[kMostTaps], minus[kMostTaps];
+};
+// Numbers behind planes and sums that sum_taps and copy_phase_bytes may touch.
+constexpr size_t kTapSlack = 128;
 // What bounds a kernel: lanes added, in registers or with an operand from memory,
 // multiply-accumulates of bytes, bytes loaded.
 enum class PeakLoop { add_f32, add_i16, add_load_f32, add_load_i16, dot, load };
@@ -257,6 +266,22 @@ struct Ops {
     void (*dot_columns)(const int8_t* weights, size_t row_bytes, uint32_t rows,
                         const uint8_t* columns, size_t column_bytes, uint32_t count, size_t bytes,
                         const int32_t* start, int32_t* sums, size_t sums_stride);
+
+    // ---- one channel a group (depthwise.cpp) ----
+
+    // Row i of `rows` takes `count` pixels `stride` apart from `from` + i * from_pitch. Of bytes up
+    // to 7 zeros may be written behind a row, before the next one.
+    void (*copy_phase)(const float* from, size_t from_pitch, uint32_t rows, uint32_t count,
+                       uint32_t stride, float* to, size_t to_pitch);
+    void (*copy_phase_bytes)(const int8_t* from, size_t from_pitch, uint32_t rows, uint32_t count,
+                             uint32_t stride, int16_t* to, size_t to_pitch);
+
+    // sums [rows][columns]: of row r and column c, the plus ones less the minus ones of the numbers
+    // at planes + tap + r * pitch + c. flat: scratch for rows * pitch.
+    void (*sum_taps)(const float* planes, const Taps& taps, uint32_t rows, uint32_t pitch,
+                     uint32_t columns, float* flat, float* sums);
+    void (*sum_taps_shorts)(const int16_t* planes, const Taps& taps, uint32_t rows, uint32_t pitch,
+                            uint32_t columns, int16_t* flat, int16_t* sums);
 };
 
 // Dot kernels of an extension of an instruction set, which take the place of those in its table.

@@ -178,6 +178,7 @@ inline void store_ints(int8_t* p, Ints a, Ints b) {
 #include "dot_inl.h"
 #include "pack_inl.h"
 #include "int8_inl.h"
+#include "depthwise_inl.h"
 
 }  // namespace
 

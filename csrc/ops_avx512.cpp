@@ -135,6 +135,7 @@ inline int32_t total(ByteSums sums, size_t n) {
 #include "dot_inl.h"
 #include "pack_inl.h"
 #include "int8_inl.h"
+#include "depthwise_inl.h"
 
 }  // namespace
 

@@ -35,3 +35,7 @@
 .gather_quads = gather_quads,
 .dot_tile = dot_tile,
 .dot_columns = dot_columns,
+.copy_phase = copy_phase,
+.copy_phase_bytes = copy_phase_bytes,
+.sum_taps = sum_taps,
+.sum_taps_shorts = sum_taps_shorts,

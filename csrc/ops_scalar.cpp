@@ -165,6 +165,7 @@ void decode(TileJob* jobs, size_t count, const Plane& scores, const Densities& d
 
 #include "int8_scalar.h"
 #include "kernels_scalar.h"
+#include "depthwise_scalar.h"
 
 // The bounds are those of the vectors that every machine of the architecture has, which the compiler
 // may use here too: kBytes is 16.

@@ -33,7 +33,7 @@ class F32Layers(Layers[_core.LayerWeights]):
         self.affines = [scale_and_shift(layer) for layer in ticket.layers]
 
     def kernel_of(self, operator: str, shape: LayerShape, pixels: int, density: float, mode: Mode) -> Choice:
-        return addition_kernel(operator, density, mode)
+        return addition_kernel(operator, shape, density, mode)
 
     def weights_of(
         self, code: _core.LayerCode, keep: Keep, kernel: str, geometry: Geometry, work: _core.Workspace

@@ -94,7 +94,7 @@ class Int8Layers(Layers[_core.Int8Layer]):
         long = operator == "conv2d" and shape.fan_in >= DOT_POSITIONS
         if dense and long and not self.multiplierless:
             return ("none" if mode == "stream" else "planes"), DOT
-        return addition_kernel(operator, density, mode, self.of_planes(shape, pixels))
+        return addition_kernel(operator, shape, density, mode, self.of_planes(shape, pixels))
 
     def of_planes(self, shape: LayerShape, pixels: int) -> str:
         return WORDS if pixels <= VECTOR_PIXELS[self.work.isa] and shape.groups == 1 else LISTS

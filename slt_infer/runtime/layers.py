@@ -22,6 +22,7 @@ Choice = tuple[Keep, str]  # what a layer keeps, and the name of its kernel
 Weights = TypeVar("Weights", _core.LayerWeights, _core.Int8Layer)
 
 LIST_DENSITY = 1 / 5  # resident lists, a byte a kept weight and more, stay below 2 bits a weight
+MOST_TAPS = 128  # kMostTaps of csrc/ops.h: longer rows of one channel are like those of more
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,14 @@ class LayerReport:
 LISTS = "lists of a row group"  # how additions read planes
 
 
-def addition_kernel(operator: str, density: float, mode: Mode, planes: str = LISTS) -> Choice:
-    """What a layer keeps and the name of its kernel of additions, by operator, density and mode."""
+def addition_kernel(
+    operator: str, shape: LayerShape, density: float, mode: Mode, planes: str = LISTS
+) -> Choice:
+    """What a layer keeps and the name of its kernel of additions, by operator, shape, density and mode."""
     if operator == "linear":
         return ("none" if mode == "stream" else "planes"), "masked lanes"
+    if shape.inputs == 1 and shape.fan_in <= MOST_TAPS:
+        return ("none" if mode == "stream" else "planes"), "taps"
     if mode == "stream":
         return "none", planes
     return ("lists", "lists") if density <= LIST_DENSITY else ("planes", f"planes, {planes}")

@@ -86,11 +86,28 @@ slt::ConvShape random_shape(Cases& cases) {
     return s;
 }
 
+// One channel a group; images of several strips, and rows of weights of two blocks.
+slt::ConvShape random_depthwise(Cases& cases) {
+    slt::ConvShape s;
+    s.groups = s.channels = static_cast<uint32_t>(cases.between(1, 5));
+    s.kernel_rows = static_cast<uint32_t>(cases.between(1, 12));
+    s.kernel_columns = static_cast<uint32_t>(cases.between(1, 12));
+    s.stride = static_cast<uint32_t>(cases.between(1, 5));
+    s.padding = static_cast<uint32_t>(cases.between(0, 7));
+    const auto size = [&](uint32_t kernel) {
+        const uint32_t most = cases.between(0, 3) ? 20 : 150;
+        return static_cast<uint32_t>(
+            cases.between(kernel > 2 * s.padding ? kernel - 2 * s.padding : 1, most));
+    };
+    s.height = size(s.kernel_rows);
+    s.width = size(s.kernel_columns);
+    return s;
+}
+
 const slt::LayerWeights::Keep kForms[] = {
     slt::LayerWeights::Keep::none, slt::LayerWeights::Keep::planes, slt::LayerWeights::Keep::lists};
 
-void one_convolution(Cases& cases) {
-    const slt::ConvShape s = random_shape(cases);
+void one_convolution(Cases& cases, const slt::ConvShape& s) {
     const uint32_t out = s.groups * static_cast<uint32_t>(cases.between(1, 9));
     const auto code = random_layer(cases, out, s.kernel_rows * s.kernel_columns * s.inputs());
     const Matrix matrix(*code);
@@ -197,7 +214,8 @@ void one_pool(Cases& cases) {
 
 void kernels() {
     Cases cases(5);
-    for (int i = 0; i < 40; ++i) one_convolution(cases);
+    for (int i = 0; i < 40; ++i) one_convolution(cases, random_shape(cases));
+    for (int i = 0; i < 60; ++i) one_convolution(cases, random_depthwise(cases));
     for (int i = 0; i < 40; ++i) one_linear(cases);
     for (int i = 0; i < 100; ++i) one_pool(cases);
 }

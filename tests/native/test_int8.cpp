@@ -204,6 +204,22 @@ void one_convolution(Cases& cases) {
     check_layer(cases, random_layer(cases, out, fan_in), s, cases.between(1, 3), false);
 }
 
+// One channel a group.
+void one_depthwise(Cases& cases) {
+    slt::ConvShape s;
+    s.groups = s.channels = static_cast<uint32_t>(cases.between(1, 4));
+    s.kernel_rows = static_cast<uint32_t>(cases.between(1, 12));
+    s.kernel_columns = static_cast<uint32_t>(cases.between(1, 12));
+    s.stride = static_cast<uint32_t>(cases.between(1, 4));
+    s.padding = static_cast<uint32_t>(cases.between(0, 6));
+    s.height = static_cast<uint32_t>(cases.between(s.kernel_rows, 70));
+    s.width = static_cast<uint32_t>(cases.between(s.kernel_columns, 150));
+    const uint32_t out = s.groups * static_cast<uint32_t>(cases.between(1, 3));
+    const uint32_t fan_in = s.kernel_rows * s.kernel_columns;
+    check_layer(cases, random_layer(cases, out, fan_in), s, cases.between(1, 2),
+                cases.between(0, 1));
+}
+
 void one_linear(Cases& cases) {
     slt::ConvShape s;
     s.channels = static_cast<uint32_t>(cases.between(1, 3000));
@@ -254,6 +270,7 @@ void int8_kernels() {
     Cases cases(8);
     for (int i = 0; i < 2000; ++i) one_rounding(cases);
     for (int i = 0; i < 40; ++i) one_convolution(cases);
+    for (int i = 0; i < 30; ++i) one_depthwise(cases);
     for (int i = 0; i < 25; ++i) one_linear(cases);
     extremes(cases);
 }

@@ -262,6 +262,7 @@ def test_kernels_by_operator_density_and_mode(isa: str, monkeypatch: pytest.Monk
     conv, linear = one_conv(64, 32, (3, 3), (8, 8)), one_linear(500, 20)
     short, few = one_conv(28, 32, (3, 3), (8, 8)), one_conv(64, 32, (3, 3), (7, 9))
     vector, vector_groups = (one_conv(64, 32, (3, 3), (2, 4), groups=groups) for groups in (1, 2))
+    depthwise = one_conv(30, 30, (7, 7), groups=30)
     rows = "planes, lists of a row group"
     sparse = 0.8 * min(LIST_DENSITY, int8.DOT_DENSITY[isa][0])
     for network, density, freeze, mode, multiplierless, kernel in (
@@ -283,6 +284,8 @@ def test_kernels_by_operator_density_and_mode(isa: str, monkeypatch: pytest.Monk
         (conv, 0.05, Freeze(), "stream", True, "lists of a row group"),
         (short, 1.0, Freeze(), "stream", False, "lists of a row group"),
         (short, 1.0, Freeze(), "resident", False, rows),
+        (depthwise, 1.0, Freeze(), "stream", False, "taps"),
+        (depthwise, 0.05, Freeze(), "resident", True, "taps"),
         (linear, 1.0, Freeze(), "resident", False, "masked lanes"),
         (linear, 0.05, Freeze(), "stream", True, "masked lanes"),
     ):

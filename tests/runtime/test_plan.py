@@ -234,7 +234,12 @@ def test_the_arena_reuses_what_is_dead() -> None:
 
 def test_kernels_by_operator_density_and_mode() -> None:
     conv, linear = one_conv(64, 32, (3, 3), (8, 8)), one_linear(500, 20)
+    depthwise, long = one_conv(9, 9, (5, 5), groups=9), one_conv(2, 2, (3, 43), (3, 43), groups=2)
     for network, density, mode, kernel in (
+        (depthwise, 0.0, "stream", "taps"),
+        (depthwise, 0.0, "resident", "taps"),
+        (depthwise, 0.5, "resident", "taps"),
+        (long, 0.0, "stream", "lists of a row group"),
         (conv, 0.0, "stream", "lists of a row group"),
         (conv, 0.0, "resident", "lists"),
         (conv, 0.5, "resident", "planes, lists of a row group"),

@@ -74,6 +74,11 @@ SHAPES = {
     "groups": one_conv(12, 8, (3, 3), (6, 5), groups=4),
     "depthwise": one_conv(10, 10, (3, 3), (8, 8), groups=10),
     "depthwise, two rows a group": one_conv(6, 12, (3, 3), (5, 5), groups=6),
+    "depthwise, several strips": one_conv(3, 3, (5, 5), (90, 75), padding=2, groups=3),
+    "depthwise, stride 2": one_conv(9, 9, (3, 3), (29, 34), stride=2, groups=9),
+    "depthwise, stride 3": one_conv(4, 8, (2, 5), (20, 40), stride=3, padding=2, groups=4),
+    "depthwise, rows of two blocks": one_conv(2, 2, (12, 11), (14, 30), groups=2),
+    "one channel": one_conv(1, 17, (5, 5), (28, 28), padding=2),
     "whole blocks": one_conv(128, 9, (1, 1), (5, 5), padding=0),
     "more pixels than a panel": one_conv(3, 5, (3, 3), (20, 21)),
 }

@@ -1,0 +1,41 @@
+// The slow twin of depthwise_inl.h: the same functions as plain loops. Included by ops_scalar.cpp.
+
+template <class From, class To>
+void copy_rows(const From* from, size_t from_pitch, uint32_t rows, uint32_t count, uint32_t stride,
+               To* to, size_t to_pitch) {
+    for (size_t i = 0; i < rows; ++i) {
+        for (size_t j = 0; j < count; ++j) to[i * to_pitch + j] = from[i * from_pitch + j * stride];
+    }
+}
+
+void copy_phase(const float* from, size_t from_pitch, uint32_t rows, uint32_t count,
+                uint32_t stride, float* to, size_t to_pitch) {
+    copy_rows(from, from_pitch, rows, count, stride, to, to_pitch);
+}
+
+void copy_phase_bytes(const int8_t* from, size_t from_pitch, uint32_t rows, uint32_t count,
+                      uint32_t stride, int16_t* to, size_t to_pitch) {
+    copy_rows(from, from_pitch, rows, count, stride, to, to_pitch);
+}
+
+void sum_taps(const float* planes, const Taps& taps, uint32_t rows, uint32_t pitch,
+              uint32_t columns, float*, float* sums) {
+    for (size_t i = 0; i < size_t{rows} * columns; ++i) {
+        const float* first = planes + i / columns * pitch + i % columns;
+        float plus = 0, minus = 0;
+        for (uint32_t t = 0; t < taps.plus_count; ++t) plus += first[taps.plus[t]];
+        for (uint32_t t = 0; t < taps.minus_count; ++t) minus += first[taps.minus[t]];
+        sums[i] = plus - minus;
+    }
+}
+
+void sum_taps_shorts(const int16_t* planes, const Taps& taps, uint32_t rows, uint32_t pitch,
+                     uint32_t columns, int16_t*, int16_t* sums) {
+    for (size_t i = 0; i < size_t{rows} * columns; ++i) {
+        const int16_t* first = planes + i / columns * pitch + i % columns;
+        int sum = 0;
+        for (uint32_t t = 0; t < taps.plus_count; ++t) sum += first[taps.plus[t]];
+        for (uint32_t t = 0; t < taps.minus_count; ++t) sum -= first[taps.minus[t]];
+        sums[i] = int16_t(sum);
+    }
+}
