@@ -264,12 +264,13 @@ std::shared_ptr<LayerCode> make_layer(const std::string& generator, uint32_t rou
                                        std::move(memory));
 }
 
-py::tuple layer_counts(const LayerCode& layer, const std::string& isa) {
+py::tuple layer_counts(const LayerCode& layer, const std::string& isa, uint32_t tile_rows) {
+    if (tile_rows > layer.fields().out) refuse("tile_rows must be at most the layer's rows");
     const slt::Ops& ops = slt::ops(isa);
     LayerCode::Counts counts;
     {
         py::gil_scoped_release release;
-        counts = layer.counts(ops);
+        counts = layer.counts(ops, tile_rows);
     }
     return py::make_tuple(counts.pruned, counts.locked, counts.free, to_numpy(counts.tiles));
 }
@@ -335,9 +336,9 @@ void bind_layer(py::module_& module) {
         .def_property_readonly("row_words", &LayerCode::row_words)
         .def("group_bytes", &slt::group_bytes, arg("threads"),
              "Bytes that regenerating it and its kernel's lists take at most.")
-        .def("counts", &layer_counts, arg("isa") = "",
+        .def("counts", &layer_counts, arg("isa") = "", arg("tile_rows") = 0,
              "(pruned, locked, free) weights by the freeze pattern alone, and uint64 [tiles]: the "
-             "free ones of each tile.")
+             "free ones of each tile, of `tile_rows` rows or, if that is 0, of the layer's own.")
         .def("mask", &layer_mask, arg("isa") = "", arg("threads") = 1,
              "uint32 [ceil(free / 32)]: all mask bits by free ordinal.")
         .def("tile_ones", &layer_tile_ones, arg("isa") = "",

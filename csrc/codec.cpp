@@ -98,12 +98,11 @@ TileFault decode_few(const TileJob& job, const Plane& scores, const Densities& d
 
 std::vector<uint8_t> encode_raw(const uint32_t* mask, uint64_t first, uint64_t last) {
     const uint64_t words = mask_words_of(first, last);
-    std::vector<uint8_t> payload;
-    payload.reserve(4 * words);
+    std::vector<uint8_t> payload(4 * words);
     for (uint64_t i = 0; i < words; ++i) {
         const uint32_t word = mask[i] & tile_bits(i, words, first, last);
         for (int byte = 0; byte < 4; ++byte)
-            payload.push_back(static_cast<uint8_t>(word >> 8 * byte));
+            payload[4 * i + byte] = static_cast<uint8_t>(word >> 8 * byte);
     }
     return payload;
 }

@@ -239,13 +239,14 @@ void LayerCode::rows(uint32_t first, uint32_t count, uint64_t* kept, uint64_t* s
     });
 }
 
-LayerCode::Counts LayerCode::counts(const Ops& ops) const {
+LayerCode::Counts LayerCode::counts(const Ops& ops, uint32_t tile_rows) const {
+    if (tile_rows == 0) tile_rows = fields_.tile_rows;
     const uint32_t chunk = chunk_rows(*this);
     const Counted<uint8_t> counted(memory_);
     WeightVector<uint64_t> free(chunk * row_words(), 0, counted),
         locked(chunk * row_words(), 0, counted);
     Counts counts;
-    counts.tiles.resize((fields_.out + fields_.tile_rows - 1) / fields_.tile_rows);
+    counts.tiles.resize((fields_.out + tile_rows - 1) / tile_rows);
     for (uint32_t first = 0; first < fields_.out; first += chunk) {
         const uint32_t rows = std::min(chunk, fields_.out - first);
         freeze_rows(first, rows, free.data(), locked.data(), ops);
@@ -253,7 +254,7 @@ LayerCode::Counts LayerCode::counts(const Ops& ops) const {
         for (uint32_t i = 0; i < rows; ++i) {
             const uint64_t in_row = ops.count_bits(free.data() + i * row_words(), row_words());
             counts.free += in_row;
-            counts.tiles[(first + i) / fields_.tile_rows] += in_row;
+            counts.tiles[(first + i) / tile_rows] += in_row;
         }
     }
     counts.pruned = uint64_t{fields_.out} * fields_.fan_in - counts.free - counts.locked;

@@ -104,7 +104,8 @@ class LayerCode {
         uint64_t pruned = 0, locked = 0, free = 0;
         std::vector<uint64_t> tiles;  // free weights of each tile_rows rows
     };
-    Counts counts(const Ops& ops) const;  // real weights of the pattern, without padding
+    // Real weights of the pattern, without padding; tile_rows: the layer's own if 0.
+    Counts counts(const Ops& ops, uint32_t tile_rows = 0) const;
     // All mask bits by free ordinal; the threads share the tiles.
     std::vector<uint32_t> mask(const Ops& ops, uint32_t threads = 1) const;
     // Set mask bits of each tile; holds a few tiles only.

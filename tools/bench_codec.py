@@ -189,6 +189,7 @@ def _row(name: str, layer: Layer, size: int) -> Row:
         "prior_entropy_bits_per_free_weight": None,
         "positions_per_s": None,
         "deposit_positions_per_s": None,
+        "writer_bits_per_s": None,
     }
 
 
@@ -208,6 +209,13 @@ def _own(
     ]
     if code.mode == "raw":
         cases.append(_deposit(row, layer, isa))
+        if isa == _core.machine()["isa"]:
+            mask = layer.mask
+
+            def write() -> Layer:
+                return coded_layer(SOURCE, layer.shape, layer.id, layer.freeze, mask)
+
+            cases.append((row, "writer_bits_per_s", layer.free, write, False))
     return cases
 
 

@@ -29,6 +29,7 @@ RESULT = {
     "encode_bits_per_s",
     "positions_per_s",
     "deposit_positions_per_s",
+    "writer_bits_per_s",
     "bits_per_free_weight",
     "entropy_bits_per_free_weight",
     "prior_entropy_bits_per_free_weight",
@@ -65,6 +66,9 @@ def test_json_has_its_keys(capsys):
         == [(m, mode) for m in ("65-5", "dense+scores") for mode in ("raw", "static")]
         + [("dense+scores", "prior")] * 2
     )
+    default = _core.machine()["isa"]
+    for row in answer["results"]:
+        assert bool(row["writer_bits_per_s"]) == (row["mode"] == "raw" and row["isa"] == default)
     assert "xz" in {row["peer"] for row in answer["results"]}
     assert {row["plane"] for row in answer["planes"]} == {"signs", "freeze-8", "freeze-8-mixed"}
     assert all(row["weights_per_s"] > 0 for row in answer["planes"])
