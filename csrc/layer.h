@@ -9,6 +9,7 @@
 
 #include "isa.h"
 #include "memory.h"
+#include "threads.h"
 
 namespace slt {
 
@@ -106,8 +107,10 @@ class LayerCode {
     };
     // Real weights of the pattern, without padding; tile_rows: the layer's own if 0.
     Counts counts(const Ops& ops, uint32_t tile_rows = 0) const;
-    // All mask bits by free ordinal; the threads share the tiles.
-    std::vector<uint32_t> mask(const Ops& ops, uint32_t threads = 1) const;
+    // Free weights: what the index says, else the pattern.
+    uint64_t free(const Ops& ops) const;
+    // All mask bits by free ordinal, in (free + 31) / 32 words; the threads share the tiles.
+    void mask(uint32_t* bits, const Ops& ops, Threads& threads) const;
     // Set mask bits of each tile; holds a few tiles only.
     std::vector<uint32_t> tile_ones(const Ops& ops) const;
 

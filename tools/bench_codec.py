@@ -202,8 +202,9 @@ def _own(
         row["prior_entropy_bits_per_free_weight"] = prior.bits / layer.free  # intervals included
     results.append(row)
     core = core_layer(SOURCE, layer.shape, layer.id, layer.freeze, code)
+    work = _core.Workspace(_core.WeightMemory(), threads, isa)
     cases: list[Case] = [
-        (row, "decode_bits_per_s", layer.free, lambda: core.mask(isa, threads), True),
+        (row, "decode_bits_per_s", layer.free, lambda: core.mask(work), True),
         (row, "encode_bits_per_s", layer.free, lambda: encode(layer, code, isa), False),
         (row, "positions_per_s", layer.shape.weights, lambda: core.rows(0, layer.shape.out, isa), False),
     ]
