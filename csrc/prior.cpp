@@ -10,20 +10,26 @@ namespace slt {
 namespace {
 
 constexpr uint64_t kBlocksAtOnce = 64;
-constexpr uint32_t kMostRows = 10;  // 8 planes, the sign and the mask bit
+using Block = uint64_t __attribute__((vector_size(16)));
+constexpr uint32_t kRows = 16;  // 10 at most of 8 planes, the sign and the mask bit, then zeros
+constexpr uint32_t kMostNumbers = 1 << 10;
 constexpr size_t kMostRuns = 16;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// Bit 8 i + r of the result is bit 8 r + i of x: rows of 8 bits become columns.
-uint64_t transposed(uint64_t x) {
-    const auto exchange = [&x](uint32_t by, uint64_t where) {
-        const uint64_t y = (x ^ x >> by) & where;
-        x ^= y ^ y << by;
-    };
-    exchange(7, 0x00AA00AA00AA00AA);
-    exchange(14, 0x0000CCCC0000CCCC);
-    exchange(28, 0x00000000F0F0F0F0);
-    return x;
+// The numbers that 16 rows of bits form at 128 ordinals: lane g of rows[c] becomes the number at
+// ordinal 16 g + c, bit r of which is that ordinal's bit of rows[r].
+void number(Block (&rows)[kRows]) {
+    constexpr uint64_t kWhere[] = {0x00FF00FF00FF00FF, 0x0F0F0F0F0F0F0F0F, 0x3333333333333333,
+                                   0x5555555555555555};
+    for (uint32_t stage = 0; stage < 4; ++stage) {  // exchanges quarters, in each lane
+        const uint32_t by = 8 >> stage;
+        for (uint32_t i = 0; i < kRows; ++i) {
+            if (i & by) continue;
+            const Block x = (rows[i] >> by ^ rows[i + by]) & kWhere[stage];
+            rows[i] ^= x << by;
+            rows[i + by] ^= x;
+        }
+    }
 }
 
 // Bytes that MessagePack takes for a number below 2^16.
@@ -57,36 +63,30 @@ std::vector<uint64_t> count_cells(const uint32_t* mask, uint64_t free, const Pla
                                   uint32_t planes, const Ops& ops) {
     const uint32_t rows = planes + 2;  // of bits: the mask's is the lowest, then the sign
     std::vector<uint64_t> counts(size_t{1} << rows, 0);
-    uint8_t words[kMostRows][16 * kBlocksAtOnce] = {};
-    uint32_t by_number[1u << kMostRows];
+    Block bits[kRows][kBlocksAtOnce] = {};
+    uint32_t by_number[kMostNumbers];
     for (uint64_t block0 = 0; 128 * block0 < free; block0 += kBlocksAtOnce) {
         const uint64_t left = free - 128 * block0;
         const uint64_t ordinals = std::min(left, 128 * kBlocksAtOnce);
         const uint64_t blocks = (ordinals + 127) / 128;
         Plane address = scores;
-        std::memcpy(words[0], mask + 4 * block0, (ordinals + 31) / 32 * sizeof mask[0]);
+        std::memcpy(bits[0], mask + 4 * block0, (ordinals + 31) / 32 * sizeof mask[0]);
         for (uint32_t row = 1; row < rows; ++row) {
             address.plane = row == 1 ? kSignPlane : rows - 1 - row;
-            ops.plane(address, static_cast<uint32_t>(block0), blocks, words[row]);
+            ops.plane(address, static_cast<uint32_t>(block0), blocks, bits[row]);
         }
         std::fill_n(by_number, counts.size(), 0u);
-        for (uint64_t at = 0; at < ordinals; at += 8) {
-            // Of 8 ordinals a byte each, the bits of 8 rows.
-            const auto columns = [&](uint32_t first) {
-                uint64_t x = 0;
-                for (uint32_t row = first; row < std::min(first + 8, kMostRows); ++row)
-                    x |= uint64_t{words[row][at / 8]} << 8 * (row - first);
-                return transposed(x);
-            };
-            const uint64_t low = columns(0), high = columns(8);
-            const auto count = [&](uint64_t here) {
-                for (uint64_t i = 0; i < here; ++i)
-                    ++by_number[(low >> 8 * i & 0xFF) | (high >> 8 * i & 0xFF) << 8];
-            };
-            if (ordinals - at >= 8) {
-                count(8);
-            } else {
-                count(ordinals - at);
+        for (uint64_t block = 0; block < blocks; ++block) {
+            Block of_block[kRows];
+            for (uint32_t row = 0; row < kRows; ++row) of_block[row] = bits[row][block];
+            number(of_block);
+            uint16_t numbers[kRows][8];
+            std::memcpy(numbers, of_block, sizeof numbers);
+            const uint64_t here = ordinals - 128 * block;
+            for (uint32_t c = 0; c < kRows; ++c) {
+                for (uint32_t g = 0; g < 8; ++g) {
+                    if (here >= 128 || 16 * g + c < here) ++by_number[numbers[c][g]];
+                }
             }
         }
         for (size_t i = 0; i < counts.size(); ++i) counts[i] += by_number[i];
