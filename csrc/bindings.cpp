@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "codec.h"
+#include "conv.h"
 #include "crc32c.h"
 #include "isa.h"
 #include "prior.h"
-#include "weights.h"
 
 namespace py = pybind11;
 
@@ -264,29 +264,32 @@ std::shared_ptr<LayerCode> make_layer(const std::string& generator, uint32_t rou
                                        std::move(memory));
 }
 
-py::tuple layer_counts(const LayerCode& layer, const std::string& isa) {
+py::tuple layer_counts(const LayerCode& layer, const std::string& isa, uint32_t tile_rows) {
+    if (tile_rows > layer.fields().out) refuse("tile_rows must be at most the layer's rows");
     const slt::Ops& ops = slt::ops(isa);
     LayerCode::Counts counts;
     {
         py::gil_scoped_release release;
-        counts = layer.counts(ops);
+        counts = layer.counts(ops, tile_rows);
     }
     return py::make_tuple(counts.pruned, counts.locked, counts.free, to_numpy(counts.tiles));
 }
 
-void check_threads(uint32_t threads) {
-    if (threads < 1 || threads > 1024) refuse("threads must be 1 to 1024");
-}
-
-py::array_t<uint32_t> layer_mask(const LayerCode& layer, const std::string& isa, uint32_t threads) {
-    check_threads(threads);
-    const slt::Ops& ops = slt::ops(isa);
-    std::vector<uint32_t> mask;
+py::array_t<uint32_t> layer_mask(const LayerCode& layer, slt::Workspace* work) {
+    slt::Threads alone(1);
+    const slt::Ops& ops = work ? work->ops : slt::ops();
+    uint64_t free = 0;
     {
         py::gil_scoped_release release;
-        mask = layer.mask(ops, threads);
+        free = layer.free(ops);
     }
-    return to_numpy(mask);
+    py::array_t<uint32_t> mask(static_cast<py::ssize_t>((free + 31) / 32));
+    uint32_t* bits = mask.mutable_data();
+    {
+        py::gil_scoped_release release;
+        layer.mask(bits, ops, work ? work->threads : alone);
+    }
+    return mask;
 }
 
 py::array_t<uint32_t> layer_tile_ones(const LayerCode& layer, const std::string& isa) {
@@ -335,11 +338,12 @@ void bind_layer(py::module_& module) {
         .def_property_readonly("row_words", &LayerCode::row_words)
         .def("group_bytes", &slt::group_bytes, arg("threads"),
              "Bytes that regenerating it and its kernel's lists take at most.")
-        .def("counts", &layer_counts, arg("isa") = "",
+        .def("counts", &layer_counts, arg("isa") = "", arg("tile_rows") = 0,
              "(pruned, locked, free) weights by the freeze pattern alone, and uint64 [tiles]: the "
-             "free ones of each tile.")
-        .def("mask", &layer_mask, arg("isa") = "", arg("threads") = 1,
-             "uint32 [ceil(free / 32)]: all mask bits by free ordinal.")
+             "free ones of each tile, of `tile_rows` rows or, if that is 0, of the layer's own.")
+        .def("mask", &layer_mask, arg("work") = nullptr,
+             "uint32 [ceil(free / 32)]: all mask bits by free ordinal; the threads of `work` share "
+             "the tiles.")
         .def("tile_ones", &layer_tile_ones, arg("isa") = "",
              "uint32 [tiles]: set mask bits; every tile is decoded and checked, a few at a time.")
         .def("rows", &layer_rows, arg("first"), arg("count"), arg("isa") = "",

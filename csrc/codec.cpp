@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 #include <iterator>
+#include <memory>
 #include <stdexcept>
 
 namespace slt {
@@ -33,21 +34,21 @@ uint32_t tile_bits(uint64_t i, uint64_t words, uint64_t first, uint64_t last) {
 // Encodes the bits to - 1, ..., from of a mask word, f[i] of 4096 being the frequency of a 1 at bit
 // i; writes words in front of `at` and returns where they begin.
 template <uint32_t kLanes>
-uint16_t* encode_bits(uint32_t bits, const uint16_t* frequencies, uint32_t from, uint32_t to,
-                      uint32_t* states, uint16_t* at) {
-    const uint32_t zeros = ~bits;
-#pragma GCC unroll 4
+[[gnu::always_inline]] inline uint16_t* encode_bits(uint32_t bits, const uint16_t* frequencies,
+                                                    uint32_t from, uint32_t to, uint32_t* states,
+                                                    uint16_t* at) {
+#pragma GCC unroll 32
     for (uint32_t i = to - 1; i + 1 > from; --i) {
         // No branches: the mask's bits cannot be foreseen.
-        const uint32_t f = frequencies[i], zero = zeros >> i & 1;
-        const uint32_t g = f + zero * (4096 - 2 * f);
+        const uint32_t f = frequencies[i], zero = (bits >> i & 1) - 1;  // all bits set, or none
+        const uint32_t g = (f ^ zero) + (4097 & zero);                  // 4096 - f, or f
         uint32_t x = states[i % kLanes];
         const uint32_t full = x >> 20 >= g;
         at[-1] = static_cast<uint16_t>(x);
         at -= full;
-        x >>= 16 * full;
+        x = full ? x >> 16 : x;
         const uint32_t quotient = static_cast<uint32_t>(x * kReciprocals[g] >> 44);
-        states[i % kLanes] = x + quotient * (4096 - g) + zero * f;  // 4096 q + remainder + 0 or f
+        states[i % kLanes] = x + quotient * (4096 - g) + (f & zero);  // 4096 q + remainder + 0 or f
     }
     return at;
 }
@@ -98,12 +99,11 @@ TileFault decode_few(const TileJob& job, const Plane& scores, const Densities& d
 
 std::vector<uint8_t> encode_raw(const uint32_t* mask, uint64_t first, uint64_t last) {
     const uint64_t words = mask_words_of(first, last);
-    std::vector<uint8_t> payload;
-    payload.reserve(4 * words);
+    std::vector<uint8_t> payload(4 * words);
     for (uint64_t i = 0; i < words; ++i) {
         const uint32_t word = mask[i] & tile_bits(i, words, first, last);
         for (int byte = 0; byte < 4; ++byte)
-            payload.push_back(static_cast<uint8_t>(word >> 8 * byte));
+            payload[4 * i + byte] = static_cast<uint8_t>(word >> 8 * byte);
     }
     return payload;
 }
@@ -123,8 +123,9 @@ std::vector<uint8_t> encode(const uint32_t* mask, uint64_t first, uint64_t last,
     std::fill_n(states, lanes, 0x10000u);
     // Filled from its end: coding runs backward. One word a bit at most, and one that is written
     // but not kept.
-    std::vector<uint16_t> words(last - first + 2 * lanes + 1);
-    uint16_t* at = words.data() + words.size();
+    const size_t most = last - first + 2 * lanes + 1;
+    const auto words = std::make_unique_for_overwrite<uint16_t[]>(most);
+    uint16_t* at = words.get() + most;
     std::vector<uint16_t> frequencies(128 * kBlocksAtOnce, densities.f[0]);
     for (uint64_t end = last; end > first;) {
         const uint64_t block0 = (end - 1) / 128 / kBlocksAtOnce * kBlocksAtOnce;
@@ -138,8 +139,13 @@ std::vector<uint8_t> encode(const uint32_t* mask, uint64_t first, uint64_t last,
             const uint16_t* f = frequencies.data() + 32 * (word - 4 * block0);
             const uint32_t from = static_cast<uint32_t>(std::max(begin, 32 * word) - 32 * word);
             const uint32_t to = static_cast<uint32_t>(end - 32 * word);
-            at = lanes == 32 ? encode_bits<32>(bits, f, from, to, states, at)
-                             : encode_bits<kFewLanes>(bits, f, from, to, states, at);
+            if (lanes != 32) {
+                at = encode_bits<kFewLanes>(bits, f, from, to, states, at);
+            } else if (to - from < 32) {
+                at = encode_bits<32>(bits, f, from, to, states, at);
+            } else {
+                at = encode_bits<32>(bits, f, 0, 32, states, at);  // unrolled: known places
+            }
             end = 32 * word + from;
         }
     }
@@ -147,7 +153,7 @@ std::vector<uint8_t> encode(const uint32_t* mask, uint64_t first, uint64_t last,
     static_assert(std::endian::native == std::endian::little);
     std::memcpy(at, states, lanes * sizeof states[0]);
     const auto* bytes = reinterpret_cast<const uint8_t*>(at);
-    return {bytes, reinterpret_cast<const uint8_t*>(words.data() + words.size())};
+    return {bytes, reinterpret_cast<const uint8_t*>(words.get() + most)};
 }
 
 void decode(TileJob* jobs, size_t count, uint32_t lanes, const Plane& scores,

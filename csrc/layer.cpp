@@ -8,7 +8,6 @@
 #include <stdexcept>
 
 #include "codec.h"
-#include "threads.h"
 
 namespace slt {
 namespace {
@@ -239,13 +238,14 @@ void LayerCode::rows(uint32_t first, uint32_t count, uint64_t* kept, uint64_t* s
     });
 }
 
-LayerCode::Counts LayerCode::counts(const Ops& ops) const {
+LayerCode::Counts LayerCode::counts(const Ops& ops, uint32_t tile_rows) const {
+    if (tile_rows == 0) tile_rows = fields_.tile_rows;
     const uint32_t chunk = chunk_rows(*this);
     const Counted<uint8_t> counted(memory_);
     WeightVector<uint64_t> free(chunk * row_words(), 0, counted),
         locked(chunk * row_words(), 0, counted);
     Counts counts;
-    counts.tiles.resize((fields_.out + fields_.tile_rows - 1) / fields_.tile_rows);
+    counts.tiles.resize((fields_.out + tile_rows - 1) / tile_rows);
     for (uint32_t first = 0; first < fields_.out; first += chunk) {
         const uint32_t rows = std::min(chunk, fields_.out - first);
         freeze_rows(first, rows, free.data(), locked.data(), ops);
@@ -253,33 +253,41 @@ LayerCode::Counts LayerCode::counts(const Ops& ops) const {
         for (uint32_t i = 0; i < rows; ++i) {
             const uint64_t in_row = ops.count_bits(free.data() + i * row_words(), row_words());
             counts.free += in_row;
-            counts.tiles[(first + i) / fields_.tile_rows] += in_row;
+            counts.tiles[(first + i) / tile_rows] += in_row;
         }
     }
     counts.pruned = uint64_t{fields_.out} * fields_.fan_in - counts.free - counts.locked;
     return counts;
 }
 
-std::vector<uint32_t> LayerCode::mask(const Ops& ops, uint32_t threads) const {
+uint64_t LayerCode::free(const Ops& ops) const {
+    return has_mask() ? tiles_.back().first_free + tiles_.back().free : counts(ops).free;
+}
+
+void LayerCode::mask(uint32_t* bits, const Ops& ops, Threads& threads) const {
     if (!has_mask()) {
-        const uint64_t free = counts(ops).free;
-        std::vector<uint32_t> bits((free + 31) / 32, fields_.mode == MaskMode::all ? ~0u : 0u);
-        if (free % 32 && fields_.mode == MaskMode::all) bits.back() = (1u << free % 32) - 1;
-        return bits;
+        const uint64_t count = free(ops);
+        std::fill_n(bits, (count + 31) / 32, fields_.mode == MaskMode::all ? ~0u : 0u);
+        if (count % 32 && fields_.mode == MaskMode::all) bits[count / 32] = (1u << count % 32) - 1;
+        return;
     }
-    std::vector<uint32_t> bits((tiles_.back().first_free + tiles_.back().free + 31) / 32, 0);
+    // The first and the last word of a tile may hold bits of other tiles too.
+    for (const Tile& tile : tiles_) {
+        const uint64_t last = tile.first_free + tile.free;
+        if (tile.free > 0) bits[tile.first_free / 32] = bits[(last - 1) / 32] = 0;
+    }
     const auto place = [&](uint32_t tile, const uint32_t* words, size_t count) {
-        uint32_t* to = bits.data() + tiles_[tile].first_free / 32;
-        for (size_t i = 1; i + 1 < count; ++i) to[i] = words[i];
-        // The first and the last word may hold bits of other tiles too.
+        uint32_t* to = bits + tiles_[tile].first_free / 32;
         if (count > 0) std::atomic_ref(to[0]).fetch_or(words[0]);
-        if (count > 1) std::atomic_ref(to[count - 1]).fetch_or(words[count - 1]);
+        if (count > 1) {
+            std::copy(words + 1, words + count - 1, to + 1);
+            std::atomic_ref(to[count - 1]).fetch_or(words[count - 1]);
+        }
     };
-    Threads(threads).run([&](uint32_t part) {
-        const auto [begin, end] = share(tiles(), kTilesTogether, part, threads);
+    threads.run([&](uint32_t part) {
+        const auto [begin, end] = share(tiles(), 1, part, threads.count());
         each_mask(begin, end, ops, place);
     });
-    return bits;
 }
 
 std::vector<uint32_t> LayerCode::tile_ones(const Ops& ops) const {

@@ -9,6 +9,7 @@
 
 #include "isa.h"
 #include "memory.h"
+#include "threads.h"
 
 namespace slt {
 
@@ -104,9 +105,12 @@ class LayerCode {
         uint64_t pruned = 0, locked = 0, free = 0;
         std::vector<uint64_t> tiles;  // free weights of each tile_rows rows
     };
-    Counts counts(const Ops& ops) const;  // real weights of the pattern, without padding
-    // All mask bits by free ordinal; the threads share the tiles.
-    std::vector<uint32_t> mask(const Ops& ops, uint32_t threads = 1) const;
+    // Real weights of the pattern, without padding; tile_rows: the layer's own if 0.
+    Counts counts(const Ops& ops, uint32_t tile_rows = 0) const;
+    // Free weights: what the index says, else the pattern.
+    uint64_t free(const Ops& ops) const;
+    // All mask bits by free ordinal, in (free + 31) / 32 words; the threads share the tiles.
+    void mask(uint32_t* bits, const Ops& ops, Threads& threads) const;
     // Set mask bits of each tile; holds a few tiles only.
     std::vector<uint32_t> tile_ones(const Ops& ops) const;
 

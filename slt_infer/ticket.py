@@ -298,7 +298,8 @@ class MaskCode:
     free and words: uint32 per tile (both empty for `const`), its bits and what they are coded in; words has
     bit 31 set for a raw tile of a `static` or `prior` stream. planes, sign and intervals: for `prior` alone;
     pairs (start, f of 4096).
-    candidates: bytes in each mode that the writer tried; not part of the file.
+    candidates: bytes in each mode that the writer tried, or of `static` those that it takes at least, where
+    that showed that it cannot win; not part of the file.
     """
 
     mode: Literal["const", "raw", "static", "prior"]

@@ -97,10 +97,13 @@ def _codec(answer: dict[str, Any]) -> list[RenderableType]:
         keys = ("bits_per_free_weight", "entropy_bits_per_free_weight", "prior_entropy_bits_per_free_weight")
         sizes = ["" if row[key] is None else f"{row[key]:.4f}" for key in keys]
         codec.add_row(row["mask"], mode, row["isa"] or "", *rates, *sizes)
-    deposits = _table("mask bits put in place by a given free bitmap: Gpositions/s", "mask", "isa", "deposit")
+    title = "deposit by a given free bitmap, Gpositions/s; whole writer, Gbit/s"
+    deposits = _table(title, "mask", "isa", "deposit", "writer")
     for row in answer["results"]:
         if row["deposit_positions_per_s"] is not None:
-            deposits.add_row(row["mask"], row["isa"], f"{row['deposit_positions_per_s'] / 1e9:.3g}")
+            of_mask = (row["deposit_positions_per_s"], row["writer_bits_per_s"])
+            shown = ["" if rate is None else f"{rate / 1e9:.3g}" for rate in of_mask]
+            deposits.add_row(row["mask"], row["isa"], *shown)
     planes = _table("planes: Gweights/s", "plane", "generator", "isa", "weights/s")
     for row in answer["planes"]:
         rate = f"{row['weights_per_s'] / 1e9:.3g}"
@@ -214,8 +217,9 @@ def main(
     codec (--mask, --isa): decode: free weights per second, score planes made anew
     where a mask needs them. encode: with densities or intervals known. rows:
     positions per second of whole rows, from tiles to kept bits and signs. Peers
-    code the same bits: constriction, zstd -19, xz -9e. Threads share a decoding;
-    of all else each does the whole.
+    code the same bits: constriction, zstd -19, xz -9e. writer: all that coding a
+    mask takes, the choice of a mode and of intervals included, by the instruction
+    set used by default. Threads share a decoding; of all else each does the whole.
 
     One thread: CPU time; several: elapsed time.
     """

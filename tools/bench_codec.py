@@ -157,23 +157,23 @@ def codes(layer: Layer) -> list[tuple[MaskCode, Prior | None]]:
 
 
 def _filled(layer: Layer, code: MaskCode) -> MaskCode:
-    tiles = encode(layer, code)
+    tiles = encode(layer.mask, layer, code)
     words = np.array([len(tile) // 2 for tile in tiles], dtype=np.uint32)
     return replace(code, words=words, payload=b"".join(tile + bytes(-len(tile) % 4) for tile in tiles))
 
 
-def encode(layer: Layer, code: MaskCode, isa: str = "") -> list[bytes]:
-    """The tiles of a mask of which the density, or the intervals, are known."""
+def encode(mask: np.ndarray, layer: Layer, code: MaskCode, isa: str = "") -> list[bytes]:
+    """The tiles of the layer's mask, of which the density, or the intervals, are known."""
     ends = np.cumsum(code.free, dtype=np.int64)
     spans = list(zip((ends - code.free).tolist(), ends.tolist(), strict=True))
     if code.mode == "raw":
-        return [_core.encode_raw(layer.mask, *span) for span in spans]
+        return [_core.encode_raw(mask, *span) for span in spans]
     lanes = _core.lanes_of(layer.free)
     if code.mode == "static":
-        return [_core.encode_static(layer.mask, *span, lanes, code.density) for span in spans]
+        return [_core.encode_static(mask, *span, lanes, code.density) for span in spans]
     law: tuple[Any, ...] = (lanes, SOURCE.generator, SOURCE.rounds, SOURCE.seed, layer.id)
     law += (code.planes, code.sign, code.intervals, isa)
-    return [_core.encode_prior(layer.mask, *span, *law) for span in spans]
+    return [_core.encode_prior(mask, *span, *law) for span in spans]
 
 
 def _row(name: str, layer: Layer, size: int) -> Row:
@@ -189,6 +189,7 @@ def _row(name: str, layer: Layer, size: int) -> Row:
         "prior_entropy_bits_per_free_weight": None,
         "positions_per_s": None,
         "deposit_positions_per_s": None,
+        "writer_bits_per_s": None,
     }
 
 
@@ -201,13 +202,21 @@ def _own(
         row["prior_entropy_bits_per_free_weight"] = prior.bits / layer.free  # intervals included
     results.append(row)
     core = core_layer(SOURCE, layer.shape, layer.id, layer.freeze, code)
+    work = _core.Workspace(_core.WeightMemory(), threads, isa)
+    mask = layer.mask  # decoded once: every use decodes
     cases: list[Case] = [
-        (row, "decode_bits_per_s", layer.free, lambda: core.mask(isa, threads), True),
-        (row, "encode_bits_per_s", layer.free, lambda: encode(layer, code, isa), False),
+        (row, "decode_bits_per_s", layer.free, lambda: core.mask(work), True),
+        (row, "encode_bits_per_s", layer.free, lambda: encode(mask, layer, code, isa), False),
         (row, "positions_per_s", layer.shape.weights, lambda: core.rows(0, layer.shape.out, isa), False),
     ]
     if code.mode == "raw":
         cases.append(_deposit(row, layer, isa))
+        if isa == _core.machine()["isa"]:
+
+            def write() -> Layer:
+                return coded_layer(SOURCE, layer.shape, layer.id, layer.freeze, mask)
+
+            cases.append((row, "writer_bits_per_s", layer.free, write, False))
     return cases
 
 

@@ -102,8 +102,8 @@ def coded_layer(
     if nothing is kept.
     """
     where = f"layer {shape.name}"
-    core = pattern(source, shape, layer_id, freeze)
-    pruned, locked, free, _ = core.counts()
+    rows = tile_rows(shape)
+    pruned, locked, free, counts = pattern(source, shape, layer_id, freeze).counts(tile_rows=rows)
     mask = np.ascontiguousarray(mask, dtype=np.uint32)
     if len(mask) != -(-free // 32) or (free % 32 and mask[-1] >> (free % 32)):
         raise TicketError("bad-mask", f"{32 * len(mask)} mask bits for {free} free weights", where)
@@ -116,18 +116,18 @@ def coded_layer(
         code, size = _in_file(_const(shape, 4096 if ones and free else 0))
         code = replace(code, candidates={"const": size})
     else:
-        rows = tile_rows(shape)
-        counts = _tile_counts(source, shape, layer_id, freeze, rows)
         code = _coded(source, layer_id, mask, counts, rows, ones, planes)
     decode = partial(decoded_mask, source, shape, layer_id, freeze)
     layer = Layer(shape, layer_id, freeze, code, pruned, locked, free, locked + ones, decode)
-    return _with_coats(source, layer, coats, flips) if len(coats) or flips is not None else layer
+    return _with_coats(source, layer, counts, coats, flips) if len(coats) or flips is not None else layer
 
 
-def _with_coats(source: Source, layer: Layer, coats: Sequence[np.ndarray], flips: np.ndarray | None) -> Layer:
-    """The layer with further coats, and flips."""
+def _with_coats(
+    source: Source, layer: Layer, counts: np.ndarray, coats: Sequence[np.ndarray], flips: np.ndarray | None
+) -> Layer:
+    """The layer with further coats, and flips. counts: free weights of each tile, [tiles]."""
     shape, rows = layer.shape, tile_rows(layer.shape)
-    ends = np.cumsum(_tile_counts(source, shape, layer.id, layer.freeze, rows), dtype=np.int64)
+    ends = np.cumsum(counts, dtype=np.int64)
 
     def coded(bits: np.ndarray, outer: np.ndarray) -> MaskCode:
         if bits.shape != outer.shape or (bits & ~outer).any():
@@ -138,8 +138,8 @@ def _with_coats(source: Source, layer: Layer, coats: Sequence[np.ndarray], flips
         if ones in (0, len(inside)):
             return _const(shape, 4096 if ones else 0)
         sums = np.concatenate([[0], np.cumsum(outer, dtype=np.int64)])
-        counts = np.diff(sums[ends], prepend=0).astype(np.uint32)
-        return _coded(source, layer.id, pack_bits(inside), counts, rows, ones, 0)
+        inner = np.diff(sums[ends], prepend=0)
+        return _coded(source, layer.id, pack_bits(inside), inner, rows, ones, 0)
 
     within = unpack_bits(layer.mask, layer.free)
     outers = (within, *coats)
@@ -161,31 +161,45 @@ def _coded(
 ) -> MaskCode:
     """The smallest of what the modes make of a stream of bits that is neither all zeros nor all ones.
 
-    mask: uint32 words. counts: bits of each tile of `rows` rows, uint32 [tiles]. planes: 0 for no prior.
+    mask: uint32 words. counts: bits of each tile of `rows` rows, [tiles]. planes: 0 for no prior.
     """
+    counts = counts.astype(np.uint32)
     free = int(counts.sum(dtype=np.int64))
     ends = np.cumsum(counts, dtype=np.int64)
     spans = list(zip((ends - counts).tolist(), ends.tolist(), strict=True))
     raw = [_core.encode_raw(mask, first, last) for first, last in spans]
+    codes = [_in_file(MaskCode("raw", 0, rows, counts, *_joined(raw, raw)))]
     density, lanes = min(max(round(4096 * ones / free), 1), 4095), _core.lanes_of(free)
-    static = [_core.encode_static(mask, first, last, lanes, density) for first, last in spans]
-    codes = [
-        _in_file(MaskCode("raw", 0, rows, counts, *_joined(raw, raw))),
-        _in_file(MaskCode("static", density, rows, counts, *_joined(static, raw))),
-    ]
     prior = find_prior(source, layer_id, free, mask, planes)
     if prior is not None:
         scores = (source.generator, source.rounds, source.seed, layer_id)
         planes, sign, intervals = prior.planes, prior.sign, prior.intervals
-        tiles = [
+        coded = [
             _core.encode_prior(mask, first, last, lanes, *scores, planes, sign, intervals)
             for first, last in spans
         ]
-        words, payload = _joined(tiles, raw)
+        words, payload = _joined(coded, raw)
         codes.append(_in_file(MaskCode("prior", 0, rows, counts, words, payload, planes, sign, intervals)))
-    candidates: dict[str, int] = {code.mode: size for code, size in codes}
+    # One density is coded last, and only where it may win: it does in few masks.
+    _, least = _in_file(MaskCode("static", density, rows, counts, counts, b""))
+    least += sum(_least_static(*tile, lanes, density) for tile in zip(raw, counts.tolist(), strict=True))
+    if least <= min(size for _, size in codes):
+        coded = [_core.encode_static(mask, first, last, lanes, density) for first, last in spans]
+        codes.insert(1, _in_file(MaskCode("static", density, rows, counts, *_joined(coded, raw))))
+    candidates = {"raw": codes[0][1], "static": least} | {code.mode: size for code, size in codes}
     best, _ = min(codes, key=lambda pair: pair[1])  # of equals the simplest, which stand first
     return replace(best, candidates=candidates)
+
+
+def _least_static(raw: bytes, bits: int, lanes: int, density: int) -> int:
+    """Bytes that a tile of `bits` bits takes at least, coded with one density or raw.
+
+    A lane's state takes 32 bits and carries at most 16; the coder's roundings are worth far less than the
+    thousandth of the ideal bits that is allowed for them.
+    """
+    ones = int(np.bitwise_count(np.frombuffer(raw, dtype=np.uint32)).sum(dtype=np.int64))
+    ideal = 12 * bits - ones * math.log2(density) - (bits - ones) * math.log2(4096 - density)
+    return min(len(raw), math.ceil((0.999 * ideal + 16 * lanes) / 8))
 
 
 def _joined(tiles: list[bytes], raw: list[bytes]) -> tuple[np.ndarray, bytes]:
@@ -202,28 +216,6 @@ def _in_file(code: MaskCode) -> tuple[MaskCode, int]:
     fields = (code.mode, code.density, code.planes, code.sign, code.intervals)
     header = len(msgspec.msgpack.encode(fields)) - 1  # without the array around them
     return code, len(code.payload) + INDEX_ENTRY * len(code.free) + header
-
-
-def _tile_counts(source: Source, shape: LayerShape, layer_id: int, freeze: Freeze, rows: int) -> np.ndarray:
-    """Free weights of each tile of `rows` rows: uint32 [tiles]."""
-
-    def count(first: int) -> int:
-        free, _ = _core.freeze_rows(
-            source.generator,
-            source.rounds,
-            source.seed,
-            source.freeze,
-            layer_id,
-            shape.fan_in,
-            freeze.bits,
-            freeze.prune,
-            freeze.lock,
-            first,
-            min(rows, shape.out - first),
-        )
-        return int(np.bitwise_count(free).sum(dtype=np.int64))
-
-    return np.array([count(first) for first in range(0, shape.out, rows)], dtype=np.uint32)
 
 
 def decoded_layer(

@@ -7,6 +7,7 @@ dynamic programming over the counts of kept and dropped weights per cell (csrc/p
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,15 +50,32 @@ def find_prior(
     if planes == 0 or free == 0:
         return None
     signed = cell_counts(source, layer_id, free, mask, planes)
-    found = []
-    # The sign is the lowest bit of v, so with it fewer planes can be cut as more cannot.
-    for used in range(planes + 1):
-        cells = signed.reshape(2**used, -1, 2, 2).sum(axis=1)
-        found.append(cut(cells.sum(axis=1), used, False))
-        if used < MAX_PLANES:  # more than 256 cells gain nothing
-            found.append(cut(cells.reshape(-1, 2), used, True))
-    allowed = SPARE * min(prior.bits for prior in found)
-    return next(prior for prior in found if prior.bits <= allowed).shortened()
+
+    def cells(used: int, sign: bool) -> np.ndarray:
+        counts = signed.reshape(2**used, -1, 2, 2).sum(axis=1)
+        return counts.reshape(-1, 2) if sign else counts.sum(axis=1)
+
+    # The sign is the lowest bit of v, so with it fewer planes can be cut as more cannot; but more than 256
+    # cells gain nothing.
+    laws = list(itertools.product(range(planes + 1), (False, True)))[: 2 * MAX_PLANES + 1]
+    least = min(_least_bits(cells(*law)) for law in laws[-2:])  # of which the others' cells are unions
+    found: list[Prior] = []
+    for law in laws:
+        found.append(cut(cells(*law), *law))
+        allowed = SPARE * min(prior.bits for prior in found)
+        first = next(prior for prior in found if prior.bits <= allowed)
+        if first.bits <= SPARE * least:
+            break  # whatever the others take
+    return first.shortened()
+
+
+def _least_bits(cells: np.ndarray) -> float:
+    """Bits that no cut of `cells` [n, 2] takes less than: each at a density of its own, and in the header the
+    three bytes that an interval has at least.
+    """
+    counts = np.column_stack([cells, cells.sum(axis=1)])
+    own = (counts * np.log2(np.maximum(counts, 1))).sum(axis=0)
+    return 24 + float(own[2] - own[0] - own[1])
 
 
 def cell_counts(source: Source, layer_id: int, free: int, mask: np.ndarray, planes: int) -> np.ndarray:

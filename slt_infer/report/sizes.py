@@ -83,8 +83,8 @@ def _layer(layer: Layer, macs: int) -> dict[str, Any]:
 
 
 def _candidates(code: MaskCode) -> dict[str, Any]:
-    """Bytes in every mode that the writer tried, and why it took the one it did; nothing for a mask that was
-    read from a file, which does not tell.
+    """Bytes in every mode (MaskCode.candidates), and why the writer took the one it did; nothing for a mask
+    that was read from a file, which does not tell.
     """
     sizes = code.candidates
     if not sizes:

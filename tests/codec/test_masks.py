@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import msgpack
 
 from slt_infer import _core, reference
 from slt_infer.codec import (
@@ -18,6 +19,7 @@ from slt_infer.codec import (
     pattern_counts,
     synthetic_masks,
 )
+from slt_infer.codec.masks import pattern
 from slt_infer.codec.tickets import synthetic_mask
 from slt_infer.errors import RatioError, TicketError
 from slt_infer.ticket import Freeze, LayerShape, Linear, Network, Source, pack_bits, unpack_bits
@@ -114,7 +116,8 @@ def test_small_layers_are_coded_in_few_lanes(out, lanes):
         again = decoded_layer(SOURCE, shape, 0, Freeze(), made, layer.kept)
         assert np.array_equal(again.mask, layer.mask)
         for isa in ISAS:
-            assert np.array_equal(core_layer(SOURCE, shape, 0, Freeze(), made).mask(isa), layer.mask)
+            work = _core.Workspace(_core.WeightMemory(), 1, isa)
+            assert np.array_equal(core_layer(SOURCE, shape, 0, Freeze(), made).mask(work), layer.mask)
         if made.tile_rows == code.tile_rows:
             assert made.payload == code.payload
 
@@ -137,6 +140,35 @@ def test_the_cheapest_mode_is_chosen(share, mode):
     assert 8 * len(layer.code.payload) <= min(bound, free + 64 * len(layer.code.free))
     again = decoded_layer(SOURCE, shape, 0, freeze, layer.code, layer.kept)
     assert np.array_equal(again.mask, layer.mask)
+
+
+@settings(deadline=None)
+@given(
+    shape=st.sampled_from([(3, 50), (40, 700), (500, 700)]),
+    shares=st.lists(st.floats(0.001, 0.999), min_size=1, max_size=3),
+    freeze=st.sampled_from([Freeze(), Freeze(2, 1, 0), Freeze(2, 3, 0)]),
+    seed=st.integers(0, 2**32),
+)
+def test_the_smallest_is_found_though_static_is_not_always_coded(shape, shares, freeze, seed):
+    """Against static tiles coded here: masks of one density, or of other ones in other places."""
+    source, shape = Source(seed=seed), LayerShape("a", *shape)
+    free = pattern(source, shape, 0, freeze).counts()[2]
+    share = np.repeat(shares, -(-free // len(shares)))[:free]
+    mask = pack_bits(np.random.Generator(np.random.PCG64(seed)).random(free) < share)
+    ones = int(np.bitwise_count(mask).sum())
+    if ones in (0, free):
+        return
+    code = coded_layer(source, shape, 0, freeze, mask).code
+    ends = np.cumsum(code.free, dtype=np.int64)
+    density = min(max(round(4096 * ones / free), 1), 4095)
+    size = len(msgpack.encode(["static", density, 0, False, []])) - 1
+    for count, end in zip(code.free.tolist(), ends.tolist(), strict=True):
+        coded = _core.encode_static(mask, end - count, end, _core.lanes_of(free), density)
+        raw = _core.encode_raw(mask, end - count, end)
+        size += 12 + -(-min(len(coded), len(raw)) // 4) * 4
+    assert code.candidates["static"] <= size
+    smallest = min(code.candidates["raw"], size, code.candidates.get("prior", size))
+    assert code.candidates[code.mode] == smallest
 
 
 def test_a_tile_decodes_alone():

@@ -310,7 +310,9 @@ void layers() {
                 check_rows(layer, pattern, mask, first, count, *ops);
                 check_stream(layer, count + 1, *ops);
                 if (has_mask) {
-                    std::vector<uint32_t> whole = layer.mask(*ops);
+                    slt::Threads threads(1);
+                    std::vector<uint32_t> whole((free + 31) / 32, ~0u);
+                    layer.mask(whole.data(), *ops, threads);
                     whole.resize(mask.size());
                     check(whole == mask, std::string(ops->name) + " mask of a layer");
                 }
