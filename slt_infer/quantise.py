@@ -35,6 +35,7 @@ LARGEST = 127  # of an int8 value, and minus the lowest
 CODES = range(-1024, 1024)
 MAX_CODES = 2**14 + 1  # the image and 16384 nodes
 MAX_SHIFT = 22
+STEPS = 2.0 ** np.arange(MAX_SHIFT + 1)
 MAX_MULTIPLIER = 2**15 - 1
 MAX_SUM = 2**31 - 1
 MAX_BIAS = 2.0**46
@@ -170,11 +171,11 @@ class _Term:
             affine = self.layer.affine
             factor = float(self.layer.constant if affine is None else max(affine[0].max(), -affine[0].min()))
         largest = max(float(_powers(self.real(factor), pow2)), float(_powers(self.residual, pow2)))
-        for s in range(MAX_SHIFT, -1, -1):
-            if np.rint(largest * 2.0**s) <= MAX_MULTIPLIER:
-                return s
-        message = f"a multiplier of {largest:g} in int8 is over {MAX_MULTIPLIER}: its scales do not fit"
-        raise TicketError("bad-value", message, self.where)
+        fits = np.rint(largest * STEPS) <= MAX_MULTIPLIER
+        if not fits[0]:
+            message = f"a multiplier of {largest:g} in int8 is over {MAX_MULTIPLIER}: its scales do not fit"
+            raise TicketError("bad-value", message, self.where)
+        return int(np.count_nonzero(fits)) - 1
 
 
 def _powers(real: float | np.ndarray, pow2: bool) -> np.ndarray:
