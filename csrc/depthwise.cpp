@@ -76,34 +76,16 @@ std::vector<Copy> copies_of(const ConvShape& s, const Strips& strips, uint32_t f
     return copies;
 }
 
-// Where in the planes each position of a row of weights reads for the first output.
-std::vector<uint32_t> tap_places(const ConvShape& s, const Strips& strips) {
-    std::vector<uint32_t> places;
+Taps taps_of(const ConvShape& s, const Strips& strips) {
+    Taps taps;
+    taps.count = 0;
     for (uint32_t row = 0; row < s.kernel_rows; ++row) {
         for (uint32_t column = 0; column < s.kernel_columns; ++column) {
-            places.push_back(static_cast<uint32_t>(
+            taps.at[taps.count++] = static_cast<uint32_t>(
                 strips.plane(row % s.stride, column % s.stride) +
-                size_t{row / s.stride} * strips.pitch + column / s.stride));
+                size_t{row / s.stride} * strips.pitch + column / s.stride);
         }
     }
-    return places;
-}
-
-// Of a row of weights. Without a branch on its bits, which nothing foretells.
-Taps taps_of(const uint64_t* kept, const uint64_t* sign, const std::vector<uint32_t>& places) {
-    Taps taps;
-    uint32_t plus = 0, minus = 0;
-    for (size_t k = 0; k < places.size(); k += 64, ++kept, ++sign) {
-        const size_t end = std::min(places.size(), k + 64);
-        uint64_t any = *kept, negative = *sign;
-        for (size_t i = k; i < end; ++i, any >>= 1, negative >>= 1) {
-            taps.plus[plus] = taps.minus[minus] = places[i];
-            plus += (any ^ negative) & 1;
-            minus += negative & 1;
-        }
-    }
-    taps.plus_count = plus;
-    taps.minus_count = minus;
     return taps;
 }
 
@@ -121,7 +103,7 @@ void multiply(const PlaneRows& rows, uint32_t group_rows, const Pixel* x, size_t
     const Strips strips(s, sizeof(Number));
     if (strips.numbers >= uint64_t{1} << 32)
         throw std::length_error("an image of 2^32 numbers, padding included");
-    const std::vector<uint32_t> places = tap_places(s, strips);
+    const Taps taps = taps_of(s, strips);
     const uint32_t columns = s.out_columns();
     const size_t pixels = size_t{s.height} * s.width;
     Number* planes = aligned(room(
@@ -142,9 +124,8 @@ void multiply(const PlaneRows& rows, uint32_t group_rows, const Pixel* x, size_t
                              planes + c.to, strips.pitch);
                     }
                 }
-                const Taps taps = taps_of(rows.kept + i * rows.row_words,
-                                          rows.sign + i * rows.row_words, places);
-                sum(planes, taps, count, strips.pitch, columns, flat, sums);
+                sum(planes, taps, rows.kept + i * rows.row_words, rows.sign + i * rows.row_words,
+                    count, strips.pitch, columns, flat, sums);
                 store(row, image, size_t{first} * columns, size_t{count} * columns, sums);
             }
         }

@@ -1,5 +1,5 @@
 // The kernels of depthwise.cpp: pixels that lie a stride apart are put side by side, and those that
-// taps name are summed. Included after conv_inl.h and int8_inl.h.
+// kept taps read are summed. Included after conv_inl.h and int8_inl.h.
 
 inline f32v load_numbers(const float* p) { return load_floats(p); }
 inline u16v load_numbers(const int16_t* p) { return load_shorts(p); }
@@ -105,38 +105,63 @@ void copy_phase_bytes(const int8_t* from, size_t from_pitch, uint32_t rows, uint
 
 // ---- sums ----
 
+// Numbers of positions, in ascending order.
+struct TapList {
+    uint32_t count;
+    uint8_t at[kMostTaps + 8];
+};
+
+// Those of the set bits.
+inline void list_positions(const uint64_t (&bits)[2], uint32_t positions, TapList& list) {
+    uint8_t* to = list.at;
+    for (uint32_t first = 0; first < positions; first += 8) {
+        const uint32_t byte = uint8_t(bits[first / 64] >> first % 64);
+        uint64_t eight;  // little-endian machines only
+        __builtin_memcpy(&eight, kBitTable.positions[byte], 8);
+        eight += first * 0x0101010101010101u;  // no carry: a position is below 256
+        __builtin_memcpy(to, &eight, 8);
+        to += __builtin_popcount(byte);
+    }
+    list.count = uint32_t(to - list.at);
+}
+
 // kVectors vectors of sums; each pixel's additions have the order of docs/numerics.md.
 template <uint32_t kVectors, class T>
-inline void sum_some(const T* planes, const Taps& taps, T* sums) {
+inline void sum_some(const T* planes, const Taps& taps, const TapList& plus_ones,
+                     const TapList& minus_ones, T* sums) {
     typedef decltype(load_numbers(planes)) V;
     constexpr uint32_t kLanes = sizeof(V) / sizeof(T);
-    const auto add = [&](V(&all)[kVectors], const uint32_t* at, uint32_t count) {
-        for (; count; --count, ++at) {
-            const T* from = planes + *at;
+    const auto add = [&](V(&all)[kVectors], const TapList& list) {
+        for (uint32_t i = 0; i < list.count; ++i) {
+            const T* from = planes + taps.at[list.at[i]];
 #pragma GCC unroll 8
             for (uint32_t v = 0; v < kVectors; ++v)
                 all[v] = in_order(all[v] + load_numbers(from + v * kLanes));
         }
     };
     V plus[kVectors] = {}, minus[kVectors] = {};
-    add(plus, taps.plus, taps.plus_count);
-    add(minus, taps.minus, taps.minus_count);
+    add(plus, plus_ones);
+    add(minus, minus_ones);
 #pragma GCC unroll 8
     for (uint32_t v = 0; v < kVectors; ++v) store_numbers(sums + v * kLanes, plus[v] - minus[v]);
 }
 
 template <class T>
-void sum_planes(const T* planes, const Taps& taps, uint32_t rows, uint32_t pitch, uint32_t columns,
-                T* flat, T* sums) {
+void sum_planes(const T* planes, const Taps& taps, const uint64_t* kept, const uint64_t* sign,
+                uint32_t rows, uint32_t pitch, uint32_t columns, T* flat, T* sums) {
     constexpr uint32_t kLanes = kBytes / sizeof(T);
+    TapList plus, minus;
+    list_positions({kept[0] & ~sign[0], kept[1] & ~sign[1]}, taps.count, plus);
+    list_positions({sign[0], sign[1]}, taps.count, minus);
     const size_t count = size_t(rows - 1) * pitch + columns;
     if (pitch == columns) flat = sums;
     size_t i = 0;
-    for (; i + 4 * kLanes < count; i += 8 * kLanes) sum_some<8>(planes + i, taps, flat + i);
+    for (; i + 4 * kLanes < count; i += 8 * kLanes)
+        sum_some<8>(planes + i, taps, plus, minus, flat + i);
     if (i + 2 * kLanes < count) {
-        sum_some<4>(planes + i, taps, flat + i);
+        sum_some<4>(planes + i, taps, plus, minus, flat + i);
     } else if (i < count) {
-        sum_some<2>(planes + i, taps, flat + i);
+        sum_some<2>(planes + i, taps, plus, minus, flat + i);
     }
     if (pitch == columns) return;
     for (; rows; --rows, flat += pitch, sums += columns) {  // whole vectors, the next row's later
@@ -145,15 +170,16 @@ void sum_planes(const T* planes, const Taps& taps, uint32_t rows, uint32_t pitch
     }
 }
 
-// sums [rows][columns]: of row r and column c, the plus ones less the minus ones of the numbers at
-// planes + tap + r * pitch + c. May touch kTapSlack numbers behind planes, sums and flat, which is
-// scratch for rows * pitch.
-void sum_taps(const float* planes, const Taps& taps, uint32_t rows, uint32_t pitch,
-              uint32_t columns, float* flat, float* sums) {
-    sum_planes(planes, taps, rows, pitch, columns, flat, sums);
+// sums [rows][columns]: of row r and column c, the sum over the kept positions of +-planes[tap + r
+// * pitch + c]. May touch kTapSlack numbers behind planes, sums and flat, which is scratch for rows
+// * pitch.
+void sum_taps(const float* planes, const Taps& taps, const uint64_t* kept, const uint64_t* sign,
+              uint32_t rows, uint32_t pitch, uint32_t columns, float* flat, float* sums) {
+    sum_planes(planes, taps, kept, sign, rows, pitch, columns, flat, sums);
 }
 
-void sum_taps_shorts(const int16_t* planes, const Taps& taps, uint32_t rows, uint32_t pitch,
-                     uint32_t columns, int16_t* flat, int16_t* sums) {
-    sum_planes(planes, taps, rows, pitch, columns, flat, sums);
+void sum_taps_shorts(const int16_t* planes, const Taps& taps, const uint64_t* kept,
+                     const uint64_t* sign, uint32_t rows, uint32_t pitch, uint32_t columns,
+                     int16_t* flat, int16_t* sums) {
+    sum_planes(planes, taps, kept, sign, rows, pitch, columns, flat, sums);
 }

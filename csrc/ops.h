@@ -87,12 +87,12 @@ constexpr uint32_t kNarrowBlock = 256, kWideBlock = 1024, kNarrowKept = 258, kUn
 constexpr uint32_t kWordBlock = 4, kWordRows = 65;
 // Bytes behind images and panels that gather_bytes may touch.
 constexpr size_t kGatherSlack = 64;
-// The kept positions of a row of weights of one channel (depthwise.cpp), by sign and in ascending
-// order: where in the planes each of them has its first pixel.
+// The positions of a row of weights of one channel (depthwise.cpp): where in the planes each of
+// them has its first pixel.
 constexpr uint32_t kMostTaps = 128;
 struct Taps {
-    uint32_t plus_count, minus_count;
-    uint32_t plus[kMostTaps], minus[kMostTaps];
+    uint32_t count;
+    uint32_t at[kMostTaps];
 };
 // Numbers behind planes and sums that sum_taps and copy_phase_bytes may touch.
 constexpr size_t kTapSlack = 128;
@@ -276,12 +276,14 @@ struct Ops {
     void (*copy_phase_bytes)(const int8_t* from, size_t from_pitch, uint32_t rows, uint32_t count,
                              uint32_t stride, int16_t* to, size_t to_pitch);
 
-    // sums [rows][columns]: of row r and column c, the plus ones less the minus ones of the numbers
-    // at planes + tap + r * pitch + c. flat: scratch for rows * pitch.
-    void (*sum_taps)(const float* planes, const Taps& taps, uint32_t rows, uint32_t pitch,
-                     uint32_t columns, float* flat, float* sums);
-    void (*sum_taps_shorts)(const int16_t* planes, const Taps& taps, uint32_t rows, uint32_t pitch,
-                            uint32_t columns, int16_t* flat, int16_t* sums);
+    // sums [rows][columns]: of row r and column c, the sum over the kept positions, two words of
+    // bits, of +-planes[tap + r * pitch + c]. flat: scratch for rows * pitch.
+    void (*sum_taps)(const float* planes, const Taps& taps, const uint64_t* kept,
+                     const uint64_t* sign, uint32_t rows, uint32_t pitch, uint32_t columns,
+                     float* flat, float* sums);
+    void (*sum_taps_shorts)(const int16_t* planes, const Taps& taps, const uint64_t* kept,
+                            const uint64_t* sign, uint32_t rows, uint32_t pitch, uint32_t columns,
+                            int16_t* flat, int16_t* sums);
 };
 
 // Dot kernels of an extension of an instruction set, which take the place of those in its table.
