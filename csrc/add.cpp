@@ -50,10 +50,7 @@ struct Job {
     const Sink& sink;
     Workspace& work;
     Layout layout;
-    // Threads share the panels, and each makes all lists; else the rows, and each makes all panels.
-    // So none reads what another has just written but the layer's input.
-    bool by_pixels;
-    Shares& panels;  // of each group
+    Sharing& sharing;  // of the panels of each group
 
     uint32_t group_rows() const { return sink.rows / shape.groups; }
 };
@@ -65,7 +62,7 @@ class Product {
         : job_(job),
           l_(job.layout),
           part_(part),
-          mine_(job.by_pixels ? share(l_.count, 1, part, job.work.threads.count())
+          mine_(job.sharing.by_panels() ? share(l_.count, 1, part, job.work.threads.count())
                                 : Range{0, l_.count}),
           offsets_(position_offsets(job.shape)) {
         if (mine_.begin < mine_.end)
@@ -84,21 +81,14 @@ class Product {
             for (; end < lists.size() && lists[end].first / job_.group_rows() == group; ++end)
                 rows += lists[end].count;
             if (rows < kEnoughRows && rows < job_.group_rows()) keep();
-            const auto use = [&](const Range& panels) {
-                for (uint32_t index = panels.begin; index < panels.end; ++index) {
-                    const int16_t* made = panel(group, index);
-                    for (size_t i = begin; i < end; ++i) multiply(lists[i], index, made);
-                }
-            };
-            if (!job_.by_pixels) {
-                use(mine_);
-                continue;
-            }
-            ++round_;
-            for (Range some; job_.panels.next(part_, round_, some);) {
-                if (!mine_.has(some.begin)) pad(some);
-                use(some);
-            }
+            job_.sharing.each(
+                part_, ++round_, [&](const Range& panels) { pad(panels); },
+                [&](const Range& panels) {
+                    for (uint32_t index = panels.begin; index < panels.end; ++index) {
+                        const int16_t* made = panel(group, index);
+                        for (size_t i = begin; i < end; ++i) multiply(lists[i], index, made);
+                    }
+                });
         }
     }
 
@@ -226,9 +216,8 @@ void each_chunk(const int8_t* x, size_t n, const ConvShape& s, const Sink& sink,
         const Layout layout(s, count, work.ops);
         const bool by_pixels = layout.count >= kManyPanels * work.threads.count() &&
                                layout.pixels >= size_t{pixels_a_row} * sink.rows;
-        Shares panels(layout.count, work.threads.count());
-        use(Job{x + first * image, count, first * s.out_pixels(), s, sink, work, layout, by_pixels,
-                panels});
+        Sharing sharing(layout.count, work.threads.count(), by_pixels);
+        use(Job{x + first * image, count, first * s.out_pixels(), s, sink, work, layout, sharing});
     }
 }
 
@@ -250,7 +239,7 @@ void add_conv2d(const ResidentUnits& lists, const int8_t* x, size_t n, const Con
                 const Sink& sink, Workspace& work) {
     each_chunk(x, n, s, sink, work, 0, [&](const Job& job) {
         work.threads.run([&](uint32_t part) {
-            const auto mine = job.by_pixels
+            const auto mine = job.sharing.by_panels()
                                   ? lists.rows()
                                   : share_bytes(lists.rows(), part, work.threads.count());
             if (!mine.empty()) Product(job, part).multiply(mine);
@@ -265,7 +254,7 @@ void add_conv2d(const RowSource& source, const int8_t* x, size_t n, const ConvSh
         const UnitMaker maker(l.fan_in, job.group_rows(), add_rows(l.end(l.count - 1), work.ops),
                               work.ops);
         std::vector<std::optional<Product>> products(work.threads.count());
-        source.show(sink.rows, job.by_pixels, [&](const PlaneRows& rows, uint32_t part) {
+        source.show(sink.rows, job.sharing.by_panels(), [&](const PlaneRows& rows, uint32_t part) {
             if (!products[part]) products[part].emplace(job, part);
             products[part]->multiply(rows, maker);
         });

@@ -62,10 +62,7 @@ struct Job {
     float* to;
     Workspace& work;
     Layout layout;
-    // Threads share the panels, and each makes all lists; else the rows, and each makes all panels.
-    // So none reads what another has just written but the layer's input.
-    bool by_pixels;
-    Shares& panels;  // of each group
+    Sharing& sharing;  // of the panels of each group
 
     uint32_t group_rows() const { return rows / shape.groups; }
 };
@@ -77,7 +74,7 @@ class Product {
         : job_(job),
           l_(job.layout),
           part_(part),
-          mine_(job.by_pixels ? job.panels.of(part) : Range{0, l_.count}),
+          mine_(job.sharing.mine(part)),
           offsets_(position_offsets(job.shape)),
           maker_(job.rows, l_.fan_in, job.group_rows(), l_.bundle, job.work.ops) {
         if (mine_.begin < mine_.end) pad(mine_);
@@ -93,7 +90,12 @@ class Product {
                 if (span.count && span.rows + lists[end].count > kSumRows) break;
                 ++span.count, span.rows += lists[end].count;
             }
-            multiply(span, group);
+            job_.sharing.each(
+                part_, ++round_, [&](const Range& panels) { pad(panels); },
+                [&](const Range& panels) {
+                    for (uint32_t index = panels.begin; index < panels.end; ++index)
+                        multiply(span, group, index);
+                });
         }
     }
 
@@ -130,19 +132,6 @@ class Product {
     void pad(const Range& panels) {
         images_ = pad_images(job_.x, job_.n, job_.shape, l_.begin(panels.begin),
                              l_.end(panels.end - 1), job_.work.padded[part_]);
-    }
-
-    void multiply(const Span& span, uint32_t group) {
-        if (!job_.by_pixels) return multiply(span, group, mine_);
-        ++round_;
-        for (Range some; job_.panels.next(part_, round_, some);) {
-            if (!mine_.has(some.begin)) pad(some);
-            multiply(span, group, some);
-        }
-    }
-    void multiply(const Span& span, uint32_t group, const Range& panels) {
-        for (uint32_t index = panels.begin; index < panels.end; ++index)
-            multiply(span, group, index);
     }
 
     // The panel's sums of the span's rows, stored.
@@ -283,7 +272,8 @@ void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, fl
         const uint32_t bundle = lists_ ? lists_->bundle() : bundle_for(images * pixels, work.ops);
         const Layout layout(shape_, images, bundle, work.ops);
         const bool even = layout.count % parts == 0 || layout.count >= kManyPanels * parts;
-        Shares panels(layout.count, work.threads.count());
+        Sharing sharing(layout.count, work.threads.count(),
+                        even && layout.pixels >= pixels_a_row * out_);
         const Job job{x + first * image,
                       images,
                       shape_,
@@ -292,18 +282,17 @@ void LayerWeights::conv2d(const float* x, size_t n, const Epilogue& epilogue, fl
                       out + first * out_ * pixels,
                       work,
                       layout,
-                      even && layout.pixels >= pixels_a_row * out_,
-                      panels};
+                      sharing};
         if (lists_) {
             work.threads.run([&](uint32_t part) {
-                const auto mine = job.by_pixels ? lists_->rows()
+                const auto mine = sharing.by_panels() ? lists_->rows()
                                                 : share_bytes(lists_->rows(), part, parts);
                 if (!mine.empty()) Product(job, part).multiply(mine);
             });
             continue;
         }
         std::vector<std::optional<Product>> products(parts);
-        show_rows(job.by_pixels, work, [&](const PlaneRows& rows, uint32_t part) {
+        show_rows(sharing.by_panels(), work, [&](const PlaneRows& rows, uint32_t part) {
             if (!products[part]) products[part].emplace(job, part);
             products[part]->add(rows);
         });

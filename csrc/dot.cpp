@@ -104,11 +104,8 @@ struct Job {
     const Sink& sink;
     Workspace& work;
     Layout layout;
-    // Threads share the tiles, and each unpacks all rows; else the rows, and each copies all pixels.
-    // So none reads what another has just written but the layer's input.
-    bool by_pixels;
-    uint32_t unit;   // tiles that are shared as one
-    Shares& shares;  // of each group
+    Sharing& sharing;  // of the tiles of each group, `unit` as one
+    uint32_t unit;
 
     Range tiles(const Range& units) const {
         return {units.begin * unit,
@@ -123,9 +120,8 @@ struct Pixels {
 
     static Pixels of(const Job& job, uint32_t part) {
         const bool last = part + 1 == job.work.threads.count();
-        if (!job.by_pixels)
-            return {{0, static_cast<uint32_t>(job.layout.tiles)}, job.layout.columns > 0};
-        return {job.tiles(job.shares.of(part)), last && job.layout.columns > 0};
+        return {job.tiles(job.sharing.mine(part)),
+                job.layout.columns > 0 && (last || !job.sharing.by_panels())};
     }
 };
 
@@ -298,16 +294,9 @@ class Multiplier {
         if (!panels_)
             panels_.emplace(source_, mine_, job_.shape.groups, !all, job_.work.tiles[part_]);
         unpack(rows);
-        if (job_.by_pixels) {
-            ++round_;
-            for (Range some; job_.shares.next(part_, round_, some);) {
-                const Range tiles = job_.tiles(some);
-                if (!mine_.tiles.has(tiles.begin)) source_.pack_tiles(tiles);
-                add_tiles(group, tiles);
-            }
-        } else {
-            add_tiles(group, mine_.tiles);
-        }
+        job_.sharing.each(
+            part_, ++round_, [&](const Range& some) { source_.pack_tiles(job_.tiles(some)); },
+            [&](const Range& some) { add_tiles(group, job_.tiles(some)); });
         if (mine_.columns) add_columns(panels_->columns(group));
     }
 
@@ -399,9 +388,9 @@ void dot_conv2d(const RowSource& source, const int8_t* x, size_t n, const ConvSh
                                layout.pixels >= size_t{source.pixels_a_row} * sink.rows;
         const auto tiles = static_cast<uint32_t>(layout.tiles);
         const uint32_t unit = std::clamp(tiles / (2 * threads), 1u, kRunTiles);
-        Shares shares((tiles + unit - 1) / unit, threads);
-        const Job job{x + first * image, count, first * s.out_pixels(), s, sink, work, layout,
-                      by_pixels, unit, shares};
+        Sharing sharing((tiles + unit - 1) / unit, threads, by_pixels);
+        const Job job{x + first * image, count,  first * s.out_pixels(), s, sink, work,
+                      layout,            sharing, unit};
         const uint32_t limit = Multiplier::limit(s, job.layout, row_words);
         std::vector<std::optional<Multiplier>> multipliers(threads);
         source.show(limit, by_pixels, [&](const PlaneRows& rows, uint32_t part) {

@@ -124,4 +124,30 @@ inline void find_runs(const ConvShape& s, size_t begin, size_t end, std::vector<
     }
 }
 
+// How threads share a convolution: its panels, and each makes all lists of its weights; or its rows,
+// and each makes all panels. So none reads what another has just written but the layer's input.
+class Sharing {
+  public:
+    Sharing(uint32_t panels, uint32_t parts, bool by_panels)
+        : panels_(panels), by_panels_(by_panels), shares_(panels, parts) {}
+    bool by_panels() const { return by_panels_; }
+    // Those that are the thread's in every layer of one shape.
+    Range mine(uint32_t part) const { return by_panels_ ? shares_.of(part) : Range{0, panels_}; }
+    // Calls use(panels) for all that the thread takes in this round (Shares), and for some of
+    // another's share fetch(panels) before.
+    template <class Fetch, class Use>
+    void each(uint32_t part, uint64_t round, Fetch fetch, Use use) {
+        if (!by_panels_) return use(mine(part));
+        for (Range some; shares_.next(part, round, some);) {
+            if (!mine(part).has(some.begin)) fetch(some);
+            use(some);
+        }
+    }
+
+  private:
+    uint32_t panels_;
+    bool by_panels_;
+    Shares shares_;
+};
+
 }  // namespace slt
