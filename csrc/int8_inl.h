@@ -367,6 +367,11 @@ void requantise_rows(const Sum* sums, size_t sums_stride, const int8_t* residual
         size_t i = 0;
         for (; i + 2 * kInts <= count; i += 2 * kInts)
             store_ints(out + i, vector(i), vector(i + kInts));
+        if (i < count && count >= 2 * kInts) {  // some again: out lies in no operand
+            i = count - 2 * kInts;
+            store_ints(out + i, vector(i), vector(i + kInts));
+            i = count;
+        }
         for (; i < count; ++i)
             out[i] = requantise_one<kResidual>(sums[i], kResidual ? residual[i] : int8_t(0), q);
         if (kResidual) residual += stride;
