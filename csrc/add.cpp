@@ -62,13 +62,9 @@ class Product {
         : job_(job),
           l_(job.layout),
           part_(part),
-          mine_(job.sharing.by_panels() ? share(l_.count, 1, part, job.work.threads.count())
-                                : Range{0, l_.count}),
+          mine_(job.sharing.mine(part)),
           offsets_(position_offsets(job.shape)) {
-        if (mine_.begin < mine_.end)
-            images_ = pad_images(job.x, job.n, job.shape, l_.begin(mine_.begin),
-                                 l_.end(mine_.end - 1), job.work.padded_bytes[part],
-                                 kGatherSlack);
+        if (mine_.begin < mine_.end) pad(mine_);
     }
 
     // All panels with rows that lists are there of, in ascending order. A panel stays in the
