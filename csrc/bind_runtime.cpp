@@ -169,9 +169,9 @@ void bind_runtime(py::module_& module) {
         .def(
             "scratch_bytes",
             [](const LayerWeights& layer, const Workspace& work) {
-                return layer.scratch_bytes(work.ops);
+                return layer.scratch_bytes(work.ops) * work.threads.count();
             },
-            arg("work"), "Bytes of panels and padded image for one image.")
+            arg("work"), "Bytes of activations in other layouts for one image, at most.")
         .def(
             "conv2d", &conv2d, arg("work"), arg("x").noconvert(), arg("out").noconvert(),
             arg("scale") = py::none(), arg("shift") = py::none(), arg("relu") = false,

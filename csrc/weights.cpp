@@ -158,7 +158,8 @@ void stream_rows(const LayerCode& code, uint32_t most, bool all, WeightScratch& 
         });
     } else {
         const uint32_t equal = tiles - (code.tile(tiles - 1).rows < code.tile(0).rows);
-        const uint32_t whole = all ? tiles : equal - equal % parts;  // that one thread has each
+        // That one thread has each.
+        const uint32_t whole = all || parts == 1 ? tiles : equal - equal % parts;
         if (whole) {
             threads.run([&](uint32_t part) {
                 const auto [begin, end] = mine(whole, part);

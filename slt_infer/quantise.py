@@ -7,10 +7,8 @@ in int8 comes through `rounding`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from types import MappingProxyType
 
 import numpy as np
 
@@ -28,7 +26,6 @@ from slt_infer.ticket import (
     Quantisation,
     Relu,
     Ticket,
-    inputs_of,
 )
 
 LARGEST = 127  # of an int8 value, and minus the lowest
@@ -63,28 +60,9 @@ def code_of(scale: float, up: bool = True, pow2: bool = False) -> int:
     return min(max(code, lowest), highest)
 
 
-@lru_cache(maxsize=4)  # every check of a ticket asks again
-def joined(network: Network) -> Mapping[int, int]:
-    """By the value that an add gives: its operand that is joined to it, so that a layer's sums and the
-    residual are rounded once.
-    """
-    readers: dict[int, int] = {}
-    for node in network.nodes:
-        for value in set(inputs_of(node)):
-            readers[value] = readers.get(value, 0) + 1
-    found = {}
-    for value, node in enumerate(network.nodes, 1):
-        if isinstance(node, Add) and node.left != node.right:
-            later = max(node.left, node.right)
-            is_layer = later > 0 and isinstance(network.nodes[later - 1], Conv2d | Linear)
-            if is_layer and readers[later] == 1:
-                found[value] = later
-    return MappingProxyType(found)
-
-
 def own_scale(network: Network) -> tuple[int, ...]:
     """The values that have a scale of their own, ascending: what the codes of a Quantisation belong to."""
-    without = set(joined(network).values())
+    without = set(network.joined.values())
     without.update(
         value for value, node in enumerate(network.nodes, 1) if isinstance(node, Relu | MaxPool2d | Flatten)
     )
@@ -199,7 +177,7 @@ def _terms(ticket: Ticket) -> Iterator[_Term]:
     if ticket.others:
         raise TicketError("bad-value", "a ticket of several tasks is quantised", "header, quantisation")
     check(network, quantisation, [1 + len(layer.coats) for layer in ticket.layers])
-    shapes, joins = network.shapes(), joined(network)
+    shapes, joins = network.shapes(), network.joined
     known = scales(network, quantisation)
     inside = set(joins.values())
 

@@ -127,6 +127,24 @@ class Network:
     def classes(self) -> int:
         return math.prod(self.shapes()[-1])
 
+    @cached_property
+    def joined(self) -> Mapping[int, int]:
+        """By the value that an add gives: its operand that is joined to it, so that in int8 a layer's sums
+        and the residual are rounded once (docs/numerics.md, section 6).
+        """
+        readers: dict[int, int] = {}
+        for node in self.nodes:
+            for value in set(inputs_of(node)):
+                readers[value] = readers.get(value, 0) + 1
+        found = {}
+        for value, node in enumerate(self.nodes, 1):
+            if isinstance(node, Add) and node.left != node.right:
+                later = max(node.left, node.right)
+                is_layer = later > 0 and isinstance(self.nodes[later - 1], Conv2d | Linear)
+                if is_layer and readers[later] == 1:
+                    found[value] = later
+        return MappingProxyType(found)
+
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of every value for one image: (C, H, W) or (features,). Value 0 is the image.
 

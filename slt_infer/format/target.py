@@ -155,7 +155,7 @@ def _steps(ticket: Ticket) -> list[Step]:
     for value, node in enumerate(nodes, 1):
         for operand in inputs_of(node):
             readers.setdefault(operand, []).append(value)
-    add_of = {joined: add for add, joined in quantise.joined(ticket.network).items()}
+    add_of = {joined: add for add, joined in ticket.network.joined.items()}
     steps, taken = [], set[int]()
     for first, node in enumerate(nodes, 1):
         if first in taken:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from slt_infer.errors import SltError, TicketError
-from slt_infer.quantise import LARGEST, code_of, joined, nearest_power, own_scale, scale_of
+from slt_infer.quantise import LARGEST, code_of, nearest_power, own_scale, scale_of
 from slt_infer.runtime.f32 import F32Layers, scale_and_shift
 from slt_infer.runtime.images import as_numpy
 from slt_infer.runtime.walk import values
@@ -180,7 +180,7 @@ def _sums(ticket: Ticket, value: int, known: dict[int, float]) -> tuple[float, f
     network = ticket.network
     node, residual = network.nodes[value - 1], 0.0
     if isinstance(node, Add):
-        layer_value = joined(network).get(value)
+        layer_value = network.joined.get(value)
         if layer_value is None:
             left, right = known[node.left], known[node.right]
             return max(left, right), LARGEST * (left + right)

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 
 from slt_infer.errors import SltError
-from slt_infer.quantise import joined
 from slt_infer.runtime.f32 import F32Layers
 from slt_infer.runtime.int8 import Int8Layers
 from slt_infer.runtime.layers import Layers, Mode, resident_bound
@@ -40,7 +39,7 @@ class CpuBackend:
         if dtype == "f32":
             self.schedule: Schedule = schedule(ticket.network)
         else:
-            self.schedule = schedule(ticket.network, 1, joined(ticket.network))
+            self.schedule = schedule(ticket.network, 1, ticket.network.joined)
         arena = (4 if dtype == "f32" else 1) * self.schedule.arena
         if dtype == "int8":  # logits do not fit the arena
             arena += 4 * math.prod(self.schedule.shapes[-1])

@@ -45,7 +45,7 @@ class Schedule:
 
 
 def schedule(network: Network, element_bytes: int = 4, joined: Mapping[int, int] = NONE) -> Schedule:
-    """joined: of each add that is one step with a layer, the layer's value (slt_infer/quantise.py).
+    """joined: of each add that is one step with a layer, the layer's value (`Network.joined`).
 
     Raises TicketError where the graph is none.
     """

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slt_infer import Plan, quantise, reference
+from slt_infer import Plan, reference
 from slt_infer.codec import core_layer
 from slt_infer.format import dumps, load, loads
 from slt_infer.reference_int8 import run_int8
@@ -49,7 +49,7 @@ def test_between_them_they_have_everything():
     assert {len(ticket.tasks) for ticket in tickets} == {1, 2}
     assert {len(ticket.distinct) < len(ticket.layers) for ticket in tickets} == {True, False}
     assert {t.quantisation and t.quantisation.pow2 for t in tickets} == {None, True, False}
-    assert {bool(quantise.joined(t.network)) for t in tickets if t.quantisation} == {True}
+    assert {bool(t.network.joined) for t in tickets if t.quantisation} == {True}
     coded = [la.free for la in layers if la.code.mode in ("static", "prior")]
     assert min(coded) < 2**15 <= max(coded)
     files = [decoder.decode(data_of(name)) for name in NAMES]

@@ -104,7 +104,7 @@ def network(*nodes: Node) -> Network:
 )
 def test_joined_values_and_those_with_a_scale(nodes, joins, own):
     graph = network(*nodes)
-    assert quantise.joined(graph) == joins
+    assert graph.joined == joins
     assert quantise.own_scale(graph) == own
 
 
@@ -113,7 +113,7 @@ def test_a_linear_layer_is_joined_too_and_dead_values_have_scales():
     nodes = (Flatten(0), Linear(1, 0), Relu(2), Linear(3, 1), Linear(1, 2), Add(4, 2))
     graph = Network("n", (4, 1, 1), layers, nodes)
     graph.shapes()
-    assert quantise.joined(graph) == {6: 4}
+    assert graph.joined == {6: 4}
     assert quantise.own_scale(graph) == (0, 2, 5, 6)
     codes = (-16, 0, 16, 35)
     scales = [0.5, 0.5, 1.0, 1.0, None, 2.0, 4.75]
@@ -122,7 +122,7 @@ def test_a_linear_layer_is_joined_too_and_dead_values_have_scales():
 
 def test_a_resnet_joins_the_second_convolution_or_the_shortcut_of_each_block():
     graph = models.network("resnet18-cifar")
-    joins = quantise.joined(graph)
+    joins = graph.joined
     adds = [value for value, node in enumerate(graph.nodes, 1) if isinstance(node, Add)]
     assert sorted(joins) == adds
     assert len(adds) == 8

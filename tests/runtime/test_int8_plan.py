@@ -12,7 +12,7 @@ import pytest
 from slt_infer import _core, models
 from slt_infer.codec import masks
 from slt_infer.errors import SltError, TicketError
-from slt_infer.quantise import joined, scale_of
+from slt_infer.quantise import scale_of
 from slt_infer.reference_int8 import joined_values, run_int8, values_int8
 from slt_infer.runtime import Plan, int8
 from slt_infer.runtime.int8 import DOT, DOT_POSITIONS, WORDS
@@ -119,13 +119,13 @@ def test_every_end(name: str) -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_random_graphs(seed: int) -> None:
     ticket = int8_ticket(flat_network(random_nodes(seed)))
-    assert_places_are_apart(schedule(ticket.network, 1, joined(ticket.network)))
+    assert_places_are_apart(schedule(ticket.network, 1, ticket.network.joined))
     assert_like_the_reference(ticket, images(ticket.network, 3), WAYS[:3])
 
 
 def test_a_joined_layer_its_add_and_relu_are_one_step() -> None:
     network = every_operator()
-    plan = schedule(network, 1, joined(network))
+    plan = schedule(network, 1, network.joined)
     layers = [s for s in plan.steps if isinstance(s.node, Conv2d | Linear) and len(s.inputs) == 2]
     assert [(s.output, s.inputs, s.relu) for s in layers] == [
         (6, (3, 3), True),  # the add of value 4 and of what it was made of

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from slt_infer import models
+from slt_infer.errors import SltError
 from slt_infer.format import dumps, save
 from slt_infer.runtime import Plan, calibrated
 from slt_infer.runtime.synthetic import synthetic_ticket
@@ -147,3 +148,25 @@ def test_resident_keeps_two_bits_per_weight(network, freeze: Freeze) -> None:  #
     net(images(network, 1))
     for layer, report in zip(ticket.layers, net.layers, strict=True):
         assert 0 < report.weight_bytes <= layer.shape.weights / 4 + 8 * layer.shape.out
+
+
+@pytest.mark.parametrize("dtype", ["f32", "int8"])
+def test_every_thread_counts_its_copy_of_the_image(dtype: str) -> None:
+    ticket = random_ticket(one_conv(16, 16, (3, 3), (60, 60)))
+    if dtype == "int8":
+        ticket = calibrated(ticket, images(ticket.network, 1))
+
+    def least(threads: int) -> int:
+        """The smallest max_memory that a plan takes, to a KiB."""
+        low, high = 0, 2**26
+        while high - low > 2**10:
+            middle = (low + high) // 2
+            try:
+                Plan(ticket, mode="stream", dtype=dtype, threads=threads, max_memory=middle)  # type: ignore[arg-type]
+                high = middle
+            except SltError:
+                low = middle
+        return high
+
+    padded = 16 * 62 * 62 * (4 if dtype == "f32" else 1)
+    assert least(5) - least(1) >= 4 * padded
