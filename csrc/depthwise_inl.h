@@ -19,8 +19,10 @@ void copy_floats(const float* from, size_t from_pitch, uint32_t rows, uint32_t c
                 copy_piece<kFloats, kStride>(from + at * kStride, to + at);
             }
         } else if (count >= kFew) {
-            copy_piece<kFew, kStride>(from, to);
-            copy_piece<kFew, kStride>(from + (count - kFew) * kStride, to + count - kFew);
+            for (uint32_t j = 0; j < count; j += kFew) {
+                const uint32_t at = j + kFew <= count ? j : count - kFew;
+                copy_piece<kFew, kStride>(from + at * kStride, to + at);
+            }
         } else {
             for (uint32_t j = 0; j < count; ++j) to[j] = from[j * kStride];
         }
